@@ -1,0 +1,20 @@
+//! Plain data. Words and meanings: `docs/GLOSSARY.md`.
+
+pub mod agent;
+pub mod artifact;
+pub mod attempt;
+pub mod build;
+pub mod device;
+pub mod event;
+pub mod evidence;
+pub mod group;
+pub mod id;
+pub mod job;
+pub mod name;
+pub mod priority;
+pub mod refusal;
+pub mod run;
+pub mod selector;
+pub mod sha256;
+pub mod test_result;
+pub mod token;

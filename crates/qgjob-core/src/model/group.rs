@@ -1,0 +1,43 @@
+//! Queued jobs that one device can run without another install.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::device::Device;
+use super::name::{AppVersionId, OrgId};
+use super::selector::{Platform, Selector, Target};
+
+/// Number of a group, given by the store.
+pub type Id = i64;
+
+/// What the jobs of one group have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    /// The tenant.
+    pub org_id: OrgId,
+    /// The label of the build.
+    pub app_version_id: AppVersionId,
+    /// The platform asked for, if one was.
+    pub platform: Option<Platform>,
+    /// The kind of device asked for.
+    pub target: Target,
+    /// What the device must be like.
+    pub selector: Selector,
+}
+
+impl Key {
+    /// Whether `device` may run the group's jobs, given the platform of the build when that is known.
+    /// An emulator, a simulator and a real device differ; `any` takes all but BrowserStack, which costs money
+    /// and so must be asked for.
+    pub fn accepts(&self, device: &Device, build: Option<Platform>) -> bool {
+        let target = match self.target {
+            Target::Any => device.kind != Target::Browserstack,
+            target => device.kind == target,
+        };
+        target
+            && self.platform.is_none_or(|platform| platform == device.platform)
+            && build.is_none_or(|platform| platform == device.platform)
+            && device.serves.as_ref().is_none_or(|org| *org == self.org_id)
+            && self.selector.matches(device)
+    }
+}

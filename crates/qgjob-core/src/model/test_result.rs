@@ -1,0 +1,97 @@
+//! Results of single tests.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::selector::words;
+
+/// One try of one test, reported while the runner runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Try {
+    /// Number within the attempt, from 1, in the order in which tries ended; makes a repeated report harmless.
+    pub seq: u32,
+    /// The runner's id of the test, stable for file and title.
+    pub test_id: String,
+    /// Titles from the outermost `describe` to the test.
+    pub title: Vec<String>,
+    /// The test's file inside the project.
+    pub file: String,
+    /// The test's line in its file, from 1.
+    pub line: u32,
+    /// 0 for the first try, then counted up by the runner's retries.
+    pub retry: u32,
+    /// What this try did.
+    pub status: TryStatus,
+    /// What the runner makes of the test after this try.
+    pub outcome: TestOutcome,
+    /// How long the try took.
+    pub duration_ms: u64,
+    /// The first error, without colour codes, at most 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What one try of a test did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TryStatus {
+    /// It ran to its end without error.
+    Passed,
+    /// It threw.
+    Failed,
+    /// It ran longer than the test may.
+    TimedOut,
+    /// The suite skipped it.
+    Skipped,
+    /// The runner was stopped.
+    Interrupted,
+}
+words!(TryStatus, "try status", Passed => "passed", Failed => "failed", TimedOut => "timed_out",
+    Skipped => "skipped", Interrupted => "interrupted");
+
+/// What the runner makes of a test over all its tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TestOutcome {
+    /// As wanted: passed, or failed where `test.fail()` says so.
+    Expected,
+    /// Not as wanted in every try.
+    Unexpected,
+    /// As wanted only on a retry.
+    Flaky,
+    /// Skipped by the suite.
+    Skipped,
+}
+words!(TestOutcome, "test outcome", Expected => "expected", Unexpected => "unexpected", Flaky => "flaky", Skipped => "skipped");
+
+/// Tests by outcome. `total` is the sum of the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// All selected tests.
+    pub total: u32,
+    /// As wanted at the first try.
+    pub passed: u32,
+    /// Not as wanted.
+    pub failed: u32,
+    /// As wanted only on a retry.
+    pub flaky: u32,
+    /// Skipped by the suite.
+    pub skipped: u32,
+}
+
+impl Counts {
+    /// Counts outcomes.
+    pub fn of(outcomes: impl IntoIterator<Item = TestOutcome>) -> Self {
+        let mut counts = Self::default();
+        for outcome in outcomes {
+            counts.total += 1;
+            match outcome {
+                TestOutcome::Expected => counts.passed += 1,
+                TestOutcome::Unexpected => counts.failed += 1,
+                TestOutcome::Flaky => counts.flaky += 1,
+                TestOutcome::Skipped => counts.skipped += 1,
+            }
+        }
+        counts
+    }
+}

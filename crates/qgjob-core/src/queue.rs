@@ -1,0 +1,8 @@
+//! The rules: pure functions of state, command and time. No rule reads a clock, a socket or a file.
+
+pub mod board;
+pub mod lifecycle;
+pub mod placement;
+pub mod retry;
+pub mod rollup;
+pub mod verdict;
