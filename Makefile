@@ -1,0 +1,60 @@
+# The commands of this repository. "make" alone lists them.
+# Prerequisites: Rust, Node 20 or newer, Python 3. Everything else is installed by "make install".
+
+example := examples/appwright-demo
+
+.PHONY: help install install-demo fetch apps build demo test lint clean
+
+help:
+	@echo "make demo      install what is missing, build, and run the main job (ARGS=--keep leaves it running)"
+	@echo "make test      install what is missing and run every test"
+	@echo "make install   install what is missing: system packages, npm packages of the example, crates"
+	@echo "make build     build the release binary, target/release/qgjob"
+	@echo "make apps      build both versions of the demo app into $(example)/build"
+	@echo "make lint      rustfmt and clippy, warnings are errors"
+	@echo "make clean     remove what was built and the example's npm packages"
+
+install:
+	scripts/install-system.sh
+	$(MAKE) --no-print-directory $(example)/node_modules/.package-lock.json fetch
+
+# What the demo alone needs: no chromium, PostgreSQL or Redis.
+install-demo:
+	scripts/install-system.sh demo
+	$(MAKE) --no-print-directory $(example)/node_modules/.package-lock.json fetch
+
+# npm writes this file at the end of an installation.
+$(example)/node_modules/.package-lock.json: $(example)/package.json $(example)/package-lock.json
+	cd $(example) && npm ci --prefer-offline
+	touch $@
+
+fetch:
+	cargo fetch --locked
+
+apps:
+	$(example)/app/build.sh 1.4.2 10402
+	$(example)/app/build.sh 1.5.0 10500
+
+build:
+	cargo build --release --locked
+
+demo: install-demo
+	$(MAKE) --no-print-directory build apps
+	$(example)/demo.sh $(ARGS)
+
+# nextest runs no documentation tests, so cargo does.
+test: install
+	$(MAKE) --no-print-directory apps
+	if cargo nextest --version > /dev/null 2>&1; then \
+	  cargo nextest run --workspace --locked && cargo test --workspace --locked --doc; \
+	else \
+	  cargo test --workspace --locked; \
+	fi
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+clean:
+	cargo clean
+	rm -rf $(example)/node_modules $(example)/build $(example)/test-results $(example)/playwright-report .demo
