@@ -7,6 +7,7 @@ pub mod build;
 pub mod device;
 pub mod event;
 pub mod evidence;
+pub mod exit;
 pub mod group;
 pub mod id;
 pub mod job;
