@@ -5,7 +5,7 @@ test("shows a changed name everywhere", async ({ device }) => {
   await signIn(device, "Ada");
   await device.getByText("Profile").tap();
   await device.getByText("Edit name").tap();
-  await device.getById(id("name"), { exact: true }).fill("Countess Lovelace");
+  await device.getById(id("new_name"), { exact: true }).fill("Countess Lovelace");
   await device.getByText("Save").tap();
   await expect(device.getByText("Name: Countess Lovelace")).toBeVisible();
   await device.getByText("Back to shop").tap();
