@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The qgjob server: store, blobs, HTTP, background duties.
+
+pub mod store;

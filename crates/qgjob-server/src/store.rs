@@ -1,0 +1,419 @@
+//! The store: what qgjob remembers. A verb is one whole transaction on a batch; it asks the rules of
+//! `qgjob_core::queue` inside the transaction, and appends the events that tell of its changes.
+//!
+//! A verb that answers `Ok` is durable: it survives `kill -9` and power loss. A [`Refusal`] changed nothing.
+//! Time, ids and randomness come with the call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use qgjob_core::api::agents::{Held, HeldReply, Lease, ReportedDevice};
+use qgjob_core::api::runs::{Installs, NewRun};
+use qgjob_core::model::agent::{self, Agent};
+use qgjob_core::model::artifact::{self, Artifact};
+use qgjob_core::model::attempt::{self, Attempt, Epoch, Install, Phase};
+use qgjob_core::model::build::AppVersion;
+use qgjob_core::model::device::{self, Device};
+use qgjob_core::model::event::{Event, Seq};
+use qgjob_core::model::evidence::Evidence;
+use qgjob_core::model::group;
+use qgjob_core::model::job::{self, Conclusion, Job, Reason, Status};
+use qgjob_core::model::name::{AppVersionId, IdempotencyKey, OrgId};
+use qgjob_core::model::refusal::Refusal;
+use qgjob_core::model::run::{self, Run};
+use qgjob_core::model::sha256::Sha256;
+use qgjob_core::model::test_result::Try;
+use qgjob_core::model::token::{self, Token};
+use qgjob_core::queue::retry::Backoff;
+use qgjob_core::queue::verdict::Judgement;
+use tokio::sync::broadcast;
+
+/// The store could not do its part. Nothing of the verb is visible afterwards, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be reached, or is too busy; the same call may succeed later.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The disk is full.
+    #[error("the disk of the store is full")]
+    Full,
+    /// What is stored cannot be understood: a bug, or a store written by a newer version.
+    #[error("the store holds something unexpected: {0}")]
+    Corrupt(String),
+}
+
+/// What a verb answers.
+pub type Result<T> = std::result::Result<T, Error>;
+/// The answer to one item of a batch: rules may refuse it.
+pub type Answer<T> = std::result::Result<T, Refusal>;
+
+/// Which orgs a caller sees. Things outside are not found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// One.
+    Org(OrgId),
+}
+
+impl Scope {
+    /// Whether `org` is visible.
+    pub fn sees(&self, org: &OrgId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Org(own) => own == org,
+        }
+    }
+}
+
+/// A run to be made.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Id of the run.
+    pub run_id: run::Id,
+    /// Ids of the jobs, in the order of `run.tests`.
+    pub job_ids: Vec<job::Id>,
+    /// What was asked for, validated.
+    pub run: NewRun,
+    /// The job it retries, if it was made by `retry`.
+    pub retry_of: Option<job::Id>,
+    /// Makes repeated submissions one run: the key, and a digest of the request.
+    pub key: Option<(IdempotencyKey, Sha256)>,
+}
+
+/// A run that exists.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The run.
+    pub run: Run,
+    /// Its jobs, in the order of submission.
+    pub jobs: Vec<Job>,
+    /// The build, once the label is bound.
+    pub app_sha256: Option<Sha256>,
+    /// Whether an earlier submission made it.
+    pub replayed: bool,
+}
+
+/// What to cancel.
+#[derive(Debug, Clone)]
+pub enum Cancel {
+    /// A job. Answers a refusal when it ended otherwise.
+    Job(job::Id),
+    /// All jobs of a run that are not over.
+    Run(run::Id),
+    /// The run of this key; when there is none yet, a later submission with the key is born cancelled.
+    Key(OrgId, IdempotencyKey),
+}
+
+/// A device asks for a job of a group.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Chosen by the agent; a repeat gets the same lease.
+    pub claim_id: String,
+    /// Id for the attempt.
+    pub attempt_id: attempt::Id,
+    /// Who claims.
+    pub agent_id: agent::Id,
+    /// The device: must belong to the agent, be online, and hold no live attempt.
+    pub device_id: device::Id,
+    /// The group to take a job of: the most urgent first, then the oldest.
+    pub group_id: group::Id,
+    /// Whether jobs that avoid the device may be taken: no other device can serve them.
+    pub take_avoided: bool,
+    /// How long the lease holds.
+    pub lease: Duration,
+}
+
+/// An agent calls.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Who.
+    pub agent_id: agent::Id,
+    /// Whether its process is new: its live attempts are lost.
+    pub fresh: bool,
+    /// Its devices, each with an id in case the serial is new.
+    pub devices: Vec<(device::Id, ReportedDevice)>,
+    /// The attempts it runs.
+    pub held: Vec<Held>,
+    /// How long a renewed lease holds.
+    pub lease: Duration,
+    /// Random bits for retries of lost attempts.
+    pub random: u128,
+}
+
+/// Answer to a call.
+#[derive(Debug, Clone)]
+pub struct SeenReply {
+    /// Ids of the devices, by serial.
+    pub devices: Vec<(String, device::Id)>,
+    /// What to do about each attempt.
+    pub held: Vec<HeldReply>,
+    /// Whether the agent is draining.
+    pub drain: bool,
+}
+
+/// An agent reports on an attempt that it leases.
+#[derive(Debug, Clone)]
+pub struct Report<T> {
+    /// Who.
+    pub agent_id: agent::Id,
+    /// The attempt.
+    pub attempt_id: attempt::Id,
+    /// Its fencing number.
+    pub epoch: Epoch,
+    /// What.
+    pub what: T,
+}
+
+/// An attempt's new phase.
+#[derive(Debug, Clone, Copy)]
+pub struct PhaseChange {
+    /// What it does now.
+    pub phase: Phase,
+    /// What was done about the app.
+    pub install: Option<Install>,
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// What was seen.
+    pub evidence: Evidence,
+    /// Random bits for the backoff.
+    pub random: u128,
+}
+
+/// What became of an attempt and its job.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// What was concluded.
+    pub judgement: Judgement,
+    /// The job's conclusion; none when it is queued again.
+    pub conclusion: Option<Conclusion>,
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Leases that ran out.
+    pub leases_expired: u32,
+    /// Jobs that gave up waiting.
+    pub deadlines_missed: u32,
+    /// Scheduled jobs that were queued.
+    pub became_due: u32,
+    /// Agents that are offline now.
+    pub agents_gone: u32,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Only this org's.
+    pub org_id: Option<OrgId>,
+    /// Only this run's.
+    pub run_id: Option<run::Id>,
+    /// Only with this status.
+    pub status: Option<Status>,
+    /// Only with this conclusion.
+    pub conclusion: Option<Conclusion>,
+    /// Only for this app version.
+    pub app_version_id: Option<AppVersionId>,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// Only this org's.
+    pub org_id: Option<OrgId>,
+    /// Only with this status.
+    pub status: Option<Status>,
+    /// Only with this conclusion.
+    pub conclusion: Option<Conclusion>,
+    /// Only for this app version.
+    pub app_version_id: Option<AppVersionId>,
+    /// Only with this label.
+    pub label: Option<(String, String)>,
+}
+
+/// Which events to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventFilter {
+    /// All.
+    All,
+    /// Of one run, its jobs and attempts.
+    Run(run::Id),
+    /// Of one job and its attempts.
+    Job(job::Id),
+}
+
+/// A group with jobs that are not over.
+#[derive(Debug, Clone)]
+pub struct GroupRow {
+    /// Its number.
+    pub id: group::Id,
+    /// What its jobs have in common.
+    pub key: group::Key,
+    /// The build and its platform, once the label is bound.
+    pub build: Option<qgjob_core::model::build::Build>,
+    /// Jobs on a device.
+    pub running: u32,
+}
+
+/// A job that waits, as the board needs it.
+#[derive(Debug, Clone)]
+pub struct WaitingJob {
+    /// The job.
+    pub id: job::Id,
+    /// Its group.
+    pub group_id: group::Id,
+    /// 1 to 10.
+    pub priority: u8,
+    /// Since when it waits.
+    pub queued_at: Timestamp,
+    /// Not before.
+    pub not_before: Option<Timestamp>,
+    /// Devices to avoid.
+    pub avoid: Vec<device::Id>,
+}
+
+/// A completed or running attempt's facts that a job shows.
+#[derive(Debug, Clone, Default)]
+pub struct JobFacts {
+    /// The device's name of the latest attempt.
+    pub device_name: Option<String>,
+    /// What was done about the app in the latest attempt.
+    pub install: Option<Install>,
+}
+
+/// Numbers for `/metrics`, read when it is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// Jobs that are not over, by status.
+    pub jobs: Vec<(Status, u64)>,
+    /// Since when the oldest waiting job waits.
+    pub oldest_queued_at: Option<Timestamp>,
+    /// Devices by state and platform.
+    pub devices: Vec<(device::State, qgjob_core::model::selector::Platform, u64)>,
+    /// Agents by state.
+    pub agents: Vec<(agent::State, u64)>,
+}
+
+/// What qgjob remembers.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // Submitting and cancelling.
+
+    /// Makes runs. The blob of each bundle must be known ([`Store::add_blob`]).
+    async fn submit(&self, now: Timestamp, batch: Vec<Submission>) -> Result<Vec<Answer<Accepted>>>;
+    /// Cancels. A running attempt is told by its next heartbeat and holds its device until it has cleaned it.
+    async fn cancel(&self, now: Timestamp, scope: &Scope, what: Cancel) -> Result<Answer<()>>;
+
+    // Agents and their work.
+
+    /// Registers an agent with a registration token, which is used up; an agent of the same name is replaced and
+    /// its sessions end. `session` is the hash of the new session token.
+    async fn register_agent(&self, now: Timestamp, registration: Sha256, agent: Agent, session: (Token, Sha256)) -> Result<Answer<Agent>>;
+    /// Notes calls, devices and ledgers, and renews leases.
+    async fn agents_seen(&self, now: Timestamp, batch: Vec<Seen>) -> Result<Vec<Answer<SeenReply>>>;
+    /// Leases jobs: for each claim a lease, or none when the group had no job for it.
+    async fn claim(&self, now: Timestamp, batch: Vec<Claim>) -> Result<Vec<Answer<Option<Lease>>>>;
+    /// The live leases that were given for a claim id.
+    async fn leases_of_claim(&self, agent_id: agent::Id, claim_id: &str, lease: Duration) -> Result<Vec<Lease>>;
+    /// Renews leases.
+    async fn renew(&self, now: Timestamp, lease: Duration, batch: Vec<Report<()>>) -> Result<Vec<Answer<HeldReply>>>;
+    /// Notes phases.
+    async fn set_phase(&self, now: Timestamp, batch: Vec<Report<PhaseChange>>) -> Result<Vec<Answer<()>>>;
+    /// Notes tries of tests; those known already are ignored.
+    async fn add_tries(&self, now: Timestamp, batch: Vec<Report<Vec<Try>>>) -> Result<Vec<Answer<()>>>;
+    /// Ends attempts: judges the evidence and completes or requeues the job. Under an old epoch the report is kept
+    /// as an event, the answer is [`Refusal::LeaseLost`], and nothing else changes. Repeating the finish of an
+    /// attempt that the same epoch finished answers as the first time.
+    async fn finish(&self, now: Timestamp, batch: Vec<Report<Finish>>) -> Result<Vec<Answer<Finished>>>;
+    /// Keeps an artifact whose bytes have arrived.
+    async fn add_artifact(&self, now: Timestamp, report: Report<Artifact>) -> Result<Answer<()>>;
+    /// Expires leases, gives up on queue deadlines and on attempts that outlived their timeout by `grace`, queues
+    /// what became due, and marks agents offline that have not called for `silent`.
+    async fn sweep(&self, now: Timestamp, grace: Duration, silent: Duration, random: u128) -> Result<Swept>;
+
+    // Builds, tokens, operators.
+
+    /// Notes that the bytes are in the blob store and may be used by the org.
+    async fn add_blob(&self, now: Timestamp, org: &OrgId, sha256: Sha256, size_bytes: u64) -> Result<()>;
+    /// The size of the org's blob, if it has it.
+    async fn blob(&self, org: &OrgId, sha256: Sha256) -> Result<Option<u64>>;
+    /// Binds a label to a build. Repeating it is harmless; another build is refused.
+    async fn bind_app_version(&self, app_version: AppVersion) -> Result<Answer<AppVersion>>;
+    /// Drains or enables a device.
+    async fn set_device_drained(&self, now: Timestamp, device: device::Id, drained: bool) -> Result<Answer<Device>>;
+    /// Drains or enables an agent.
+    async fn set_agent_draining(&self, now: Timestamp, agent: agent::Id, draining: bool) -> Result<Answer<Agent>>;
+    /// Forgets an agent and its devices; its live attempts are lost and its sessions end.
+    async fn remove_agent(&self, now: Timestamp, agent: agent::Id, random: u128) -> Result<Answer<()>>;
+    /// Keeps a token under the hash of its secret.
+    async fn add_token(&self, token: Token, hash: Sha256) -> Result<()>;
+    /// Ends a token.
+    async fn remove_token(&self, token: token::Id) -> Result<Answer<()>>;
+
+    // Reading.
+
+    /// A run with what was done about its app.
+    async fn run(&self, scope: &Scope, id: run::Id) -> Result<Option<(Run, Installs)>>;
+    /// Runs, newest first, made before `before`.
+    async fn runs(&self, scope: &Scope, filter: &RunFilter, before: Option<run::Id>, limit: u32) -> Result<Vec<(Run, Installs)>>;
+    /// Conclusions and reasons of the run's completed jobs, for its exit code.
+    async fn run_reasons(&self, id: run::Id) -> Result<Vec<(Conclusion, Option<Reason>)>>;
+    /// A job.
+    async fn job(&self, scope: &Scope, id: job::Id) -> Result<Option<(Job, JobFacts)>>;
+    /// Jobs, newest first, made before `before`; of one run: in the order of submission, after `before`.
+    async fn jobs(&self, scope: &Scope, filter: &JobFilter, before: Option<job::Id>, limit: u32) -> Result<Vec<(Job, JobFacts)>>;
+    /// Jobs whose id ends with these characters, at most 3.
+    async fn jobs_by_suffix(&self, scope: &Scope, suffix: &str) -> Result<Vec<job::Id>>;
+    /// The job's attempts, oldest first, with the names of their devices.
+    async fn attempts(&self, job: job::Id) -> Result<Vec<(Attempt, String)>>;
+    /// One attempt with its job.
+    async fn attempt(&self, id: attempt::Id) -> Result<Option<(Attempt, Job)>>;
+    /// The tries of the job's attempts, in the order they ended.
+    async fn tries(&self, job: job::Id) -> Result<Vec<(attempt::Id, Try)>>;
+    /// The job's artifacts.
+    async fn artifacts(&self, job: job::Id) -> Result<Vec<Artifact>>;
+    /// An artifact with its job's org.
+    async fn artifact(&self, scope: &Scope, id: artifact::Id) -> Result<Option<(Artifact, OrgId)>>;
+    /// An app version.
+    async fn app_version(&self, org: &OrgId, id: &AppVersionId) -> Result<Option<AppVersion>>;
+    /// App versions of the scope, newest first.
+    async fn app_versions(&self, scope: &Scope, limit: u32) -> Result<Vec<AppVersion>>;
+    /// Devices visible to the scope, by name.
+    async fn devices(&self, scope: &Scope) -> Result<Vec<Device>>;
+    /// Agents, by name.
+    async fn agents(&self) -> Result<Vec<Agent>>;
+    /// Tokens, newest first.
+    async fn tokens(&self) -> Result<Vec<Token>>;
+    /// The token of a secret's hash, unless it expired before `now` or was used up.
+    async fn token_by_hash(&self, hash: Sha256, now: Timestamp) -> Result<Option<Token>>;
+    /// Events after `after`, oldest first, at most `limit`.
+    async fn events_after(&self, scope: &Scope, filter: EventFilter, after: Seq, limit: u32) -> Result<Vec<Event>>;
+    /// The number of the newest event.
+    async fn last_seq(&self) -> Result<Seq>;
+    /// Groups with jobs that are not over.
+    async fn groups(&self) -> Result<Vec<GroupRow>>;
+    /// One group.
+    async fn group(&self, id: group::Id) -> Result<Option<GroupRow>>;
+    /// All jobs that wait, oldest first: for the board at start.
+    async fn waiting_jobs(&self) -> Result<Vec<WaitingJob>>;
+    /// Numbers for `/metrics`.
+    async fn gauges(&self) -> Result<Gauges>;
+    /// Writes and reads, to prove that the store works.
+    async fn probe(&self, now: Timestamp) -> Result<()>;
+
+    /// Events as they are committed, in order. A receiver that lags reads [`Store::events_after`].
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Vec<Event>>>;
+}
+
+/// Rules' parameters that every store needs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules {
+    /// How long jobs wait before they are tried again.
+    pub backoff: Backoff,
+}
