@@ -1,0 +1,603 @@
+//! The only place of the agent that starts processes, and the place that ends all of them.
+//!
+//! Every process gets its own process group, no stdin, and an environment made of an allow-list of the
+//! agent's own plus what the caller adds. Each also carries a **mark** in its environment
+//! (`QGJOB_PROCESS`), inherited by everything it starts. Playwright launches browsers and web servers in
+//! process groups of their own, so that ending a runner's group leaves them behind; the mark finds them.
+//!
+//! A process that is dropped is killed with its group. An agent that dies by `kill -9` cannot do that, so
+//! it keeps a record of each process in a folder, and its successor calls [`end_leftovers`].
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+/// The environment variable that marks whatever a [`Launch`] started, directly or not.
+const MARK: &str = "QGJOB_PROCESS";
+
+/// How long SIGKILL is repeated before giving up on a process that the kernel will not let go.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Variables of the agent's environment that a child may see: where things are, which language, and how
+/// to reach the network. Secrets of the agent are not among them.
+const INHERITED: &[&str] =
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_CACHE_HOME"];
+const INHERITED_PREFIXES: &[&str] = &["LC_", "NPM_CONFIG_"];
+const INHERITED_NETWORK: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// Why a process could not be started, or did not do what it was started for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot start {program}: {source}")]
+    Spawn { program: String, source: io::Error },
+    #[error("cannot keep the record of {program} in {dir}: {source}")]
+    Record { program: String, dir: PathBuf, source: io::Error },
+    #[error("{program} did not finish within {} s", after.as_secs())]
+    Timeout { program: String, after: Duration },
+    #[error("waiting for {program}: {source}")]
+    Wait { program: String, source: io::Error },
+}
+
+/// The part of the agent's own environment that children see.
+pub fn host_env() -> BTreeMap<String, String> {
+    std::env::vars()
+        .filter(|(name, _)| {
+            let upper = name.to_ascii_uppercase();
+            INHERITED.contains(&name.as_str())
+                || INHERITED_NETWORK.contains(&upper.as_str())
+                || INHERITED_PREFIXES.iter().any(|p| upper.starts_with(p))
+        })
+        .collect()
+}
+
+/// Where the output of a process goes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    Null,
+    /// To be taken with [`Process::stdout`] and [`Process::stderr`].
+    Piped,
+    /// Both streams, appended to this file.
+    File(PathBuf),
+}
+
+/// A process to be started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    program: PathBuf,
+    args: Vec<OsString>,
+    dir: Option<PathBuf>,
+    env: BTreeMap<String, String>,
+    output: Output,
+    records: Option<PathBuf>,
+}
+
+impl Launch {
+    /// A program by path, or by name to be found on `PATH`; output goes nowhere until told otherwise.
+    pub fn new(program: impl Into<PathBuf>) -> Launch {
+        Launch {
+            program: program.into(),
+            args: Vec::new(),
+            dir: None,
+            env: host_env(),
+            output: Output::Null,
+            records: None,
+        }
+    }
+
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Launch {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Adds one variable, or replaces the inherited one.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Launch {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    pub fn envs(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Launch {
+        self.env.extend(vars);
+        self
+    }
+
+    pub fn output(mut self, output: Output) -> Launch {
+        self.output = output;
+        self
+    }
+
+    /// Keeps a record of the process in `dir` while it lives, for [`end_leftovers`].
+    pub fn recorded_in(mut self, dir: impl Into<PathBuf>) -> Launch {
+        self.records = Some(dir.into());
+        self
+    }
+
+    fn name(&self) -> String {
+        self.program.display().to_string()
+    }
+
+    /// Starts it. Must be called within a tokio runtime.
+    pub fn spawn(self) -> Result<Process, Error> {
+        let name = self.name();
+        let failed = |source| Error::Spawn { program: name.clone(), source };
+        let mark = mark(self.records.as_deref());
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(&self.env).env(MARK, &mark);
+        command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        match &self.output {
+            Output::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
+            Output::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            Output::File(path) => {
+                let file = fs::OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+                command.stdout(file.try_clone().map_err(failed)?).stderr(file)
+            }
+        };
+        let child = command.spawn().map_err(failed)?;
+        let leader = Pid::from_raw(child.id().expect("a child not yet waited for has an id") as i32);
+        let mut process = Process { child, name, group: Group { leader, mark }, record: None, ended: false };
+        if let Some(dir) = self.records {
+            // On failure the process is dropped here, and so killed: nothing may run without a record.
+            let record = write_record(&dir, &process.group, &process.name)
+                .map_err(|source| Error::Record { program: process.name.clone(), dir, source })?;
+            process.record = Some(record);
+        }
+        Ok(process)
+    }
+
+    /// Runs it to its end and returns what it wrote. Past `timeout` it is killed with all it started.
+    pub async fn finish(self, timeout: Duration) -> Result<std::process::Output, Error> {
+        use tokio::io::AsyncReadExt;
+        let mut process = self.output(Output::Piped).spawn()?;
+        let name = process.name.clone();
+        let mut out = process.stdout().expect("piped");
+        let mut err = process.stderr().expect("piped");
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let all = async {
+            // The streams are not read to their end: a daemon left behind (the adb server) may hold them open.
+            let reading =
+                async { tokio::try_join!(out.read_to_end(&mut stdout), err.read_to_end(&mut stderr)) };
+            tokio::pin!(reading);
+            let status = tokio::select! {
+                status = process.wait() => {
+                    let _ = tokio::time::timeout(Duration::from_millis(500), &mut reading).await;
+                    status
+                }
+                read = &mut reading => match read {
+                    Ok(_) => process.wait().await,
+                    Err(e) => Err(e),
+                },
+            };
+            status.map_err(|source| Error::Wait { program: name.clone(), source })
+        };
+        let status = tokio::time::timeout(timeout, all)
+            .await
+            .map_err(|_| Error::Timeout { program: name.clone(), after: timeout })??;
+        Ok(std::process::Output { status, stdout, stderr })
+    }
+}
+
+/// How patiently a process is asked to end before it is killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Ladder {
+    /// Send SIGINT to the leader alone first and wait this long. Playwright writes its report and closes
+    /// its sessions on that, but not when its workers get the signal too.
+    pub interrupt: Option<Duration>,
+    /// Then SIGTERM to everything, and wait this long before SIGKILL.
+    pub terminate: Duration,
+}
+
+/// A running process, its group, and everything else that carries its mark.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    group: Group,
+    record: Option<PathBuf>,
+    ended: bool,
+}
+
+impl Process {
+    /// The process id, which is also the id of its group.
+    pub fn id(&self) -> u32 {
+        self.group.leader.as_raw() as u32
+    }
+
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Waits for the leader to exit. What it started may live on: call [`Process::stop`] afterwards.
+    /// May be cancelled and called again.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// The exit status if the leader has exited.
+    pub fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Ends the leader, its group and everything marked, and waits until all are gone.
+    /// Returns how the leader ended. Calling it for a leader that has exited ends only what it left.
+    pub async fn stop(&mut self, ladder: Ladder) -> io::Result<ExitStatus> {
+        if let Some(grace) = ladder.interrupt
+            && self.child.try_wait()?.is_none()
+        {
+            // Not reaped yet, so the id is still this process's.
+            let _ = kill(self.group.leader, Signal::SIGINT);
+            let _ = tokio::time::timeout(grace, self.child.wait()).await;
+        }
+        if !self.emptied()? {
+            self.group.signal(Signal::SIGTERM);
+            let deadline = Instant::now() + ladder.terminate;
+            while !self.emptied()? && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let deadline = Instant::now() + KILL_PATIENCE;
+        while !self.emptied()? && Instant::now() < deadline {
+            // Again and again: a process may fork between the look and the signal.
+            self.group.signal(Signal::SIGKILL);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let status = self.child.wait().await?;
+        self.ended = true;
+        self.forget();
+        Ok(status)
+    }
+
+    fn emptied(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_some() && self.group.members().is_empty())
+    }
+
+    fn forget(&mut self) {
+        if let Some(record) = self.record.take() {
+            let _ = fs::remove_file(record);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = killpg(self.group.leader, Signal::SIGKILL);
+        }
+        for _ in 0..5 {
+            if self.group.members().is_empty() {
+                break;
+            }
+            self.group.signal(Signal::SIGKILL);
+        }
+        self.forget();
+    }
+}
+
+/// What [`Process`] answers for: the processes of one group, and those that carry one mark.
+#[derive(Debug)]
+struct Group {
+    leader: Pid,
+    mark: String,
+}
+
+impl Group {
+    fn members(&self) -> Vec<Pid> {
+        let all = processes();
+        // Once the leader is reaped its number may be given to a stranger, who may found a group of that
+        // number. Such a stranger lacks the mark.
+        let recycled = all.iter().any(|p| p.pid == self.leader && !p.zombie && !p.marked(&self.mark));
+        all.iter()
+            .filter(|p| !p.zombie && !p.is_adb_server())
+            .filter(|p| p.marked(&self.mark) || (p.group == self.leader && !recycled))
+            .map(|p| p.pid)
+            .collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.members() {
+            let _ = kill(pid, signal);
+        }
+    }
+}
+
+/// A fresh mark. It begins with the folder of the records, so that [`end_leftovers`] knows its own even
+/// if the agent died between starting a process and writing the record.
+fn mark(records: Option<&Path>) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let own = std::process::id();
+    let started = Seen::read(Pid::from_raw(own as i32)).map(|p| p.started).unwrap_or_default();
+    format!("{}{own}.{started}.{count}", mark_prefix(records))
+}
+
+fn mark_prefix(records: Option<&Path>) -> String {
+    match records {
+        Some(dir) => format!("{}#", fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf()).display()),
+        None => "#".to_owned(),
+    }
+}
+
+/// A process as `/proc` shows it.
+#[derive(Debug)]
+struct Seen {
+    pid: Pid,
+    group: Pid,
+    /// Clock ticks since boot: together with the pid it names a process for good.
+    started: u64,
+    zombie: bool,
+}
+
+impl Seen {
+    fn read(pid: Pid) -> Option<Seen> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything, blanks and parentheses too.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(Seen {
+            pid,
+            zombie: matches!(*fields.first()?, "Z" | "X"),
+            group: Pid::from_raw(fields.get(2)?.parse().ok()?),
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    fn mark(&self) -> Option<String> {
+        let environ = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+        let prefix = format!("{MARK}=");
+        let entry = environ.split(|b| *b == 0).find(|e| e.starts_with(prefix.as_bytes()))?;
+        Some(String::from_utf8_lossy(&entry[prefix.len()..]).into_owned())
+    }
+
+    fn marked(&self, mark: &str) -> bool {
+        self.mark().is_some_and(|m| m == mark)
+    }
+
+    /// Whoever calls `adb` first starts the adb server, and the server inherits the mark. It belongs to the
+    /// host, not to the job: ending it would take every device away from everybody.
+    fn is_adb_server(&self) -> bool {
+        fs::read(format!("/proc/{}/cmdline", self.pid))
+            .is_ok_and(|line| line.split(|b| *b == 0).any(|arg| arg == b"fork-server"))
+    }
+}
+
+/// All processes of this host that this user may look at; none where there is no `/proc`.
+fn processes() -> Vec<Seen> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Seen::read(Pid::from_raw(pid)))
+        .collect()
+}
+
+/// What is written about a process, for an agent that comes after.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    pid: i32,
+    started: u64,
+    /// A start time means nothing after a reboot.
+    boot: String,
+    mark: String,
+    program: String,
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
+}
+
+fn write_record(dir: &Path, group: &Group, program: &str) -> io::Result<PathBuf> {
+    let record = Record {
+        pid: group.leader.as_raw(),
+        started: Seen::read(group.leader).map(|p| p.started).unwrap_or_default(),
+        boot: boot_id(),
+        mark: group.mark.clone(),
+        program: program.to_owned(),
+    };
+    let path = dir.join(format!("{}.json", record.pid));
+    let half = dir.join(format!(".{}.half", record.pid));
+    fs::write(&half, serde_json::to_vec(&record)?)?;
+    fs::rename(&half, &path)?;
+    Ok(path)
+}
+
+/// Kills whatever an agent that kept its records in `dir` left running, and returns how many processes.
+///
+/// The caller must know that no other agent uses `dir`. A process is killed only if it carries a mark made
+/// for `dir`, or belongs to a recorded group whose leader still has the recorded start time, so a number
+/// that was given to somebody else since is never touched.
+///
+/// # Errors
+/// If `dir` cannot be read.
+pub fn end_leftovers(dir: &Path) -> io::Result<usize> {
+    let boot = boot_id();
+    let prefix = mark_prefix(Some(dir));
+    let mut groups = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let record = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<Record>(&b).ok());
+        if let Some(r) = record
+            && r.boot == boot
+            && Seen::read(Pid::from_raw(r.pid)).is_some_and(|p| p.started == r.started)
+        {
+            groups.push(Pid::from_raw(r.pid));
+        }
+        fs::remove_file(&path)?;
+    }
+    let deadline = Instant::now() + KILL_PATIENCE;
+    let mut killed = std::collections::BTreeSet::new();
+    loop {
+        let left: Vec<Pid> = processes()
+            .iter()
+            .filter(|p| !p.zombie && !p.is_adb_server())
+            .filter(|p| groups.contains(&p.group) || p.mark().is_some_and(|m| m.starts_with(&prefix)))
+            .map(|p| p.pid)
+            .collect();
+        if left.is_empty() || Instant::now() > deadline {
+            return Ok(killed.len());
+        }
+        for pid in left {
+            if kill(pid, Signal::SIGKILL) != Err(Errno::ESRCH) {
+                killed.insert(pid);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Ladder = Ladder { interrupt: None, terminate: Duration::from_millis(200) };
+
+    fn shell(script: &str) -> Launch {
+        Launch::new("/bin/sh").args(["-c", script])
+    }
+
+    fn alive(pid: i32) -> bool {
+        Seen::read(Pid::from_raw(pid)).is_some_and(|p| !p.zombie)
+    }
+
+    async fn number_in(path: &Path) -> i32 {
+        for _ in 0..500 {
+            if let Some(n) = fs::read_to_string(path).ok().and_then(|s| s.trim().parse().ok()) {
+                return n;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} was not written", path.display())
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_ignores_sigterm_is_ended_with_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!(
+            "(trap '' TERM; echo $$ >/dev/null; sh -c 'trap \"\" TERM; echo $$ > {0}; while :; do sleep 1; done') & wait",
+            file.display()
+        );
+        let mut process = shell(&script).spawn().unwrap();
+        let grandchild = number_in(&file).await;
+        assert!(alive(grandchild));
+        process.stop(QUICK).await.unwrap();
+        assert!(!alive(grandchild));
+    }
+
+    #[tokio::test]
+    async fn what_left_the_group_is_found_by_its_mark_after_the_leader_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let script = format!("setsid sh -c 'echo $$ > {}; exec sleep 300' & exit 3", file.display());
+        let mut process = shell(&script).spawn().unwrap();
+        assert_eq!(process.wait().await.unwrap().code(), Some(3));
+        let escaped = number_in(&file).await;
+        assert!(alive(escaped));
+        assert_eq!(process.stop(QUICK).await.unwrap().code(), Some(3));
+        assert!(!alive(escaped));
+    }
+
+    #[tokio::test]
+    async fn interrupt_reaches_the_leader_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ready, child) = (dir.path().join("ready"), dir.path().join("child"));
+        let script = format!(
+            "trap 'exit 42' INT; (trap 'echo 1 > {1}; exit' INT; while :; do sleep 0.05; done) & echo 1 > {0}; while :; do sleep 0.05; done",
+            ready.display(),
+            child.display()
+        );
+        let mut process = shell(&script).spawn().unwrap();
+        number_in(&ready).await;
+        let ladder = Ladder { interrupt: Some(Duration::from_secs(5)), terminate: Duration::from_secs(1) };
+        assert_eq!(process.stop(ladder).await.unwrap().code(), Some(42));
+        assert!(!child.exists());
+    }
+
+    #[tokio::test]
+    async fn dropping_a_process_kills_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pid");
+        let process =
+            shell(&format!("sh -c 'echo $$ > {}; exec sleep 300' & wait", file.display())).spawn().unwrap();
+        let grandchild = number_in(&file).await;
+        drop(process);
+        for _ in 0..100 {
+            if !alive(grandchild) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the grandchild lives");
+    }
+
+    #[tokio::test]
+    async fn a_successor_ends_what_a_killed_agent_left_but_never_a_recycled_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = dir.path().join("records");
+        fs::create_dir(&records).unwrap();
+        let left = shell("sleep 300 & wait").recorded_in(&records).spawn().unwrap();
+        let innocent = shell("exec sleep 300").spawn().unwrap();
+        // A record that names the innocent's pid with another start time, as after recycling.
+        let group = Group { leader: innocent.group.leader, mark: "gone".to_owned() };
+        let path = write_record(&records, &group, "sleep").unwrap();
+        let mut record: Record = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        record.started += 1;
+        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+
+        let leader = left.group.leader.as_raw();
+        assert!(tokio::task::spawn_blocking(move || end_leftovers(&records)).await.unwrap().unwrap() >= 1);
+        assert!(!alive(leader));
+        assert!(alive(innocent.group.leader.as_raw()));
+        drop((left, innocent));
+    }
+
+    #[tokio::test]
+    async fn a_child_sees_only_what_it_is_allowed_to_see() {
+        let out = Launch::new("env").env("GIVEN", "yes").finish(Duration::from_secs(5)).await.unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let allowed = host_env();
+        for line in text.lines() {
+            let name = line.split('=').next().unwrap();
+            assert!(name == "GIVEN" || name == MARK || allowed.contains_key(name), "{name} leaked");
+        }
+        // Cargo sets this one for every test, and it is on no list.
+        assert!(std::env::var("CARGO_MANIFEST_DIR").is_ok());
+        assert!(!text.contains("CARGO_MANIFEST_DIR"));
+        assert!(text.contains("GIVEN=yes"));
+    }
+
+    #[tokio::test]
+    async fn finish_gives_up_after_its_timeout_and_leaves_nothing() {
+        let error = shell("sleep 300").finish(Duration::from_millis(100)).await.unwrap_err();
+        assert!(matches!(error, Error::Timeout { .. }));
+    }
+}
