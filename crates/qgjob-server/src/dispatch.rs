@@ -1,0 +1,276 @@
+//! Dispatch: brings free devices and waiting jobs together. It asks the pure placement on the board, then the store,
+//! whose claim is the only step that counts. Agents that find nothing wait here and are woken by the store's events;
+//! no timer polls.
+
+mod explain;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use qgjob_core::api::agents::{ClaimReply, ClaimRequest, Lease};
+use qgjob_core::clock::Clock;
+use qgjob_core::model::event::{Event, Fact};
+use qgjob_core::model::{agent, attempt, device, group};
+use qgjob_core::queue::board::{Board, Proposal, Waiting};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{self, Claim, Scope, Store};
+
+/// Brings devices and jobs together.
+pub struct Dispatch {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    lease: Duration,
+    board: Mutex<Board>,
+    asks: mpsc::Sender<Ask>,
+    inbox: Mutex<Option<Inbox>>,
+}
+
+struct Inbox {
+    asks: mpsc::Receiver<Ask>,
+    events: broadcast::Receiver<Arc<Vec<Event>>>,
+}
+
+/// An agent that waits for work.
+struct Ask {
+    agent_id: agent::Id,
+    request: ClaimRequest,
+    until: Instant,
+    reply: oneshot::Sender<Vec<Lease>>,
+}
+
+impl Dispatch {
+    /// Reads the board from the store. Leases last for `lease`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, lease: Duration) -> store::Result<Arc<Self>> {
+        let (asks, inbox) = mpsc::channel(1024);
+        // Subscribed before the board is read, so that no event falls between the two.
+        let inbox = Inbox { asks: inbox, events: store.subscribe() };
+        let board = Mutex::new(read_board(&*store).await?);
+        Ok(Arc::new(Self { store, clock, lease, board, asks, inbox: Mutex::new(Some(inbox)) }))
+    }
+
+    /// Answers an agent's claim: leases for its free devices, or none after `wait`. A repeat of a claim whose answer
+    /// was lost gets the same leases.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn claim(&self, agent_id: agent::Id, request: ClaimRequest, wait: Duration) -> store::Result<ClaimReply> {
+        let leases = self.store.leases_of_claim(agent_id, &request.claim_id, self.lease).await?;
+        if !leases.is_empty() {
+            return Ok(ClaimReply { leases });
+        }
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask { agent_id, request, until: Instant::now() + wait, reply };
+        let stopped = || store::Error::Unavailable("the server is shutting down".to_owned());
+        self.asks.send(ask).await.map_err(|_| stopped())?;
+        let leases = answer.await.map_err(|_| stopped())?;
+        Ok(ClaimReply { leases })
+    }
+
+    /// Keeps the board current and answers claims until `shutdown`. To be called once.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let Some(mut inbox) = self.lock_inbox().take() else { return };
+        let mut asks: Vec<Ask> = Vec::new();
+        let mut devices_are_stale = false;
+        loop {
+            asks.retain(|ask| !ask.reply.is_closed());
+            let wake_at = self.next_wake(&asks);
+            tokio::select! {
+                // Events first: a claim that follows a report must see what the report changed.
+                biased;
+                () = shutdown.cancelled() => return,
+                events = inbox.events.recv() => match events {
+                    Ok(events) => devices_are_stale |= self.follow(&events).await,
+                    Err(RecvError::Lagged(_)) => {
+                        self.reload().await;
+                        devices_are_stale = false;
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                ask = inbox.asks.recv() => match ask {
+                    Some(ask) => asks.push(ask),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+            if !inbox.events.is_empty() {
+                continue;
+            }
+            while let Ok(ask) = inbox.asks.try_recv() {
+                asks.push(ask);
+            }
+            if devices_are_stale && !asks.is_empty() {
+                devices_are_stale = !self.refresh_devices().await;
+            }
+            self.serve(&mut asks).await;
+            dismiss_expired(&mut asks);
+        }
+    }
+
+    /// The board, for looking.
+    pub fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().expect("no thread panics while holding the board")
+    }
+
+    fn lock_inbox(&self) -> MutexGuard<'_, Option<Inbox>> {
+        self.inbox.lock().expect("no thread panics while holding the inbox")
+    }
+
+    /// When the loop must look again even if nothing happens: a claim's wait or a job's backoff ends.
+    fn next_wake(&self, asks: &[Ask]) -> Instant {
+        let mut wake = asks.iter().map(|ask| ask.until).min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        let now = self.clock.now();
+        if let Some(due) = self.board().next_due(now) {
+            // A millisecond more, so that rounding never wakes before the time.
+            let left = Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_millis(1);
+            wake = wake.min(Instant::now() + left);
+        }
+        wake
+    }
+
+    /// Follows events; answers whether devices must be read again.
+    async fn follow(&self, events: &[Event]) -> bool {
+        let mut devices_are_stale = false;
+        for event in events {
+            match &event.fact {
+                Fact::JobQueued { group_id, .. } if !self.board().knows(*group_id) => self.learn_group(*group_id).await,
+                Fact::AppVersionCreated { .. } => {
+                    let groups = self.board().without_build();
+                    for group in groups {
+                        self.learn_group(group).await;
+                    }
+                }
+                Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => devices_are_stale = true,
+                Fact::JobStarted { .. } | Fact::AttemptEnded { .. } => devices_are_stale = true,
+                _ => {}
+            }
+            if let Some(job) = event.job_id {
+                self.board().follow(job, event.at, &event.fact);
+            }
+        }
+        devices_are_stale
+    }
+
+    async fn learn_group(&self, id: group::Id) {
+        match self.store.group(id).await {
+            Ok(Some(row)) => self.board().put_group(id, row.key, row.build),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, group = id, "cannot read a group; its jobs wait for the next reload"),
+        }
+    }
+
+    async fn refresh_devices(&self) -> bool {
+        match self.store.devices(&Scope::All).await {
+            Ok(devices) => {
+                self.board().put_devices(devices);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the devices");
+                false
+            }
+        }
+    }
+
+    async fn reload(&self) {
+        match read_board(&*self.store).await {
+            Ok(board) => *self.board() = board,
+            Err(error) => tracing::warn!(%error, "cannot read the board"),
+        }
+    }
+
+    /// Claims for all that wait, and answers those that got something.
+    async fn serve(&self, asks: &mut Vec<Ask>) {
+        let now = self.clock.now();
+        let mut owner: HashMap<device::Id, usize> = HashMap::new();
+        for (at, ask) in asks.iter().enumerate() {
+            owner.extend(ask.request.devices.iter().map(|device| (*device, at)));
+        }
+        let asking: Vec<device::Id> = asks.iter().flat_map(|ask| ask.request.devices.iter().copied()).collect();
+        if asking.is_empty() {
+            return;
+        }
+        let proposals = self.board().propose(&asking, now);
+        if proposals.is_empty() {
+            return;
+        }
+        let claims: Vec<Claim> =
+            proposals.iter().map(|proposal| self.claim_for(&asks[owner[&proposal.device]], proposal, now)).collect();
+        let answers = match self.store.claim(now, claims).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::warn!(%error, "cannot claim");
+                // The agents ask again; waiting here without an event would keep them for the whole wait.
+                asks.clear();
+                return;
+            }
+        };
+        let mut leases: HashMap<usize, Vec<Lease>> = HashMap::new();
+        let mut surprised = false;
+        for (proposal, answer) in proposals.iter().zip(answers) {
+            match answer {
+                Ok(Some(lease)) => leases.entry(owner[&proposal.device]).or_default().push(lease),
+                Ok(None) => surprised = true,
+                Err(refusal) => {
+                    tracing::info!(device = %proposal.device, %refusal, "a claim was refused");
+                    surprised = true;
+                }
+            }
+        }
+        if surprised {
+            self.reload().await;
+        }
+        let mut served: Vec<usize> = leases.keys().copied().collect();
+        served.sort_unstable();
+        for at in served.into_iter().rev() {
+            let ask = asks.remove(at);
+            if ask.reply.send(leases.remove(&at).unwrap_or_default()).is_err() {
+                tracing::info!(agent = %ask.agent_id, "an agent left before it got its lease; it asks again or the lease expires");
+            }
+        }
+    }
+
+    fn claim_for(&self, ask: &Ask, proposal: &Proposal, now: Timestamp) -> Claim {
+        Claim {
+            claim_id: ask.request.claim_id.clone(),
+            attempt_id: attempt::Id::new(now, self.clock.random()),
+            agent_id: ask.agent_id,
+            device_id: proposal.device,
+            group_id: proposal.group,
+            take_avoided: proposal.take_avoided,
+            lease: self.lease,
+        }
+    }
+}
+
+fn dismiss_expired(asks: &mut Vec<Ask>) {
+    let now = Instant::now();
+    let (expired, waiting) = std::mem::take(asks).into_iter().partition(|ask| ask.until <= now);
+    *asks = waiting;
+    for ask in <Vec<Ask>>::into_iter(expired) {
+        // An agent that left has nothing to hear.
+        let _ = ask.reply.send(Vec::new());
+    }
+}
+
+async fn read_board(store: &dyn Store) -> store::Result<Board> {
+    let mut board = Board::default();
+    board.put_devices(store.devices(&Scope::All).await?);
+    for row in store.groups().await? {
+        board.put_group(row.id, row.key, row.build);
+    }
+    for job in store.waiting_jobs().await? {
+        let waiting =
+            Waiting { priority: job.priority, queued_at: job.queued_at, not_before: job.not_before, avoid: job.avoid };
+        board.put_waiting(job.group_id, job.id, waiting);
+    }
+    Ok(board)
+}
