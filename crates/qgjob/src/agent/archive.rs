@@ -66,8 +66,8 @@ impl Error {
 
 /// Unpacks the tar.zst `packed` to `dest`, which must not exist; its parent must.
 ///
-/// On any error nothing is left behind. Files are readable by their owner alone; of the modes in the
-/// archive only "may be executed" is kept.
+/// On any error nothing is left behind. Only the owner can enter the folder; of the modes in the archive
+/// nothing but "may be executed" is kept.
 pub fn extract(packed: impl Read, dest: &Path, limits: &Limits) -> Result<Extracted, Error> {
     let parent = dest.parent().unwrap_or(Path::new("."));
     let at_parent = |source| local(parent, source);
@@ -123,17 +123,14 @@ impl<'a> Extraction<'a> {
         let mut archive = tar::Archive::new(Metered::new(decoder, read, self.limits));
         // Raw: extension headers are seen as entries of their own, instead of being obeyed.
         let entries = archive.entries().map_err(stream)?.raw(true);
-        let mut long_name = None;
+        let mut long_name: Option<Vec<u8>> = None;
         for entry in entries {
             let mut entry = entry.map_err(stream)?;
             self.entries += 1;
             if self.entries > self.limits.entries {
                 return Err(Error::TooLarge(format!("more than {} entries", self.limits.entries)));
             }
-            let bytes = match &long_name {
-                Some(name) => std::borrow::Cow::Borrowed(name),
-                None => std::borrow::Cow::Owned(entry.path_bytes().into_owned()),
-            };
+            let bytes = long_name.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
             let shown = String::from_utf8_lossy(&bytes).into_owned();
             match entry.header().entry_type() {
                 EntryType::XHeader if long_name.is_none() => {
@@ -141,7 +138,7 @@ impl<'a> Extraction<'a> {
                     continue;
                 }
                 EntryType::Regular => {
-                    let name = checked(bytes.to_vec(), shown)?;
+                    let name = checked(bytes, shown)?;
                     let executable = entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
                     self.file(&name, executable, &mut entry)?;
                 }

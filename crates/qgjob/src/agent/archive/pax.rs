@@ -17,7 +17,12 @@ pub(super) fn path(header: &mut impl Read) -> Result<Vec<u8>, String> {
         let record = record.map_err(|e| format!("a PAX header cannot be read: {e}"))?;
         match (record.key_bytes(), &path) {
             (b"path", None) => path = Some(record.value_bytes().to_vec()),
-            (key, _) => return Err(format!("a PAX header sets {:?}: only one path is allowed", String::from_utf8_lossy(key))),
+            (key, _) => {
+                return Err(format!(
+                    "a PAX header sets {:?}: only one path is allowed",
+                    String::from_utf8_lossy(key)
+                ));
+            }
         }
     }
     path.ok_or_else(|| "a PAX header is empty".to_owned())

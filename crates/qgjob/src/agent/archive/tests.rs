@@ -47,7 +47,10 @@ impl Tar {
 }
 
 fn pack(plain: &[u8]) -> Vec<u8> {
-    zstd::encode_all(plain, 3).unwrap()
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn pax(records: &[(&str, &str)]) -> Vec<u8> {
@@ -101,12 +104,21 @@ fn unpack(packed: &[u8]) -> Result<Vec<String>, Error> {
 }
 
 fn small() -> Limits {
-    Limits { packed_bytes: 64 << 10, unpacked_bytes: 1 << 20, entries: 10, ratio: 20, ratio_free_bytes: 16 << 10 }
+    Limits {
+        packed_bytes: 64 << 10,
+        unpacked_bytes: 1 << 20,
+        entries: 10,
+        ratio: 20,
+        ratio_free_bytes: 16 << 10,
+    }
 }
 
 #[test]
 fn files_and_folders_are_unpacked_with_masked_modes() {
-    let mut tar = Tar::default().entry("tests/", EntryType::Directory, b"").file("tests/a.spec.js").file("package.json");
+    let mut tar = Tar::default()
+        .entry("tests/", EntryType::Directory, b"")
+        .file("tests/a.spec.js")
+        .file("package.json");
     let mut tool = header(b"tool.sh", EntryType::Regular, 2);
     tool.set_mode(0o4777);
     tool.set_cksum();
@@ -123,7 +135,9 @@ fn files_and_folders_are_unpacked_with_masked_modes() {
 #[test]
 fn a_long_name_comes_in_a_pax_header_and_must_be_good_too() {
     let long = format!("{}/{}.spec.js", "d".repeat(120), "f".repeat(200));
-    let with = |name: &str| Tar::default().entry("pax", EntryType::XHeader, &pax(&[("path", name)])).file("short").packed();
+    let with = |name: &str| {
+        Tar::default().entry("pax", EntryType::XHeader, &pax(&[("path", name)])).file("short").packed()
+    };
     assert_eq!(unpack(&with(&long)).unwrap(), [long]);
     for bad in ["../outside", "/etc/passwd", "a/../../b"] {
         assert!(matches!(unpack(&with(bad)), Err(Error::Name { .. })), "{bad}");
@@ -177,8 +191,14 @@ fn hostile_names_are_refused() {
 fn a_nul_ends_a_name_and_does_not_hide_one() {
     // Tar names end at the first NUL, so what follows must not come back to life.
     assert_eq!(unpack(&Tar::default().file(b"a.js\0/../../evil").packed()).unwrap(), ["a.js"]);
-    let hidden = Tar::default().entry("pax", EntryType::XHeader, &pax(&[("path", "a.js\0../../evil")])).file("b").packed();
-    assert!(matches!(unpack(&hidden), Err(Error::Name { source: BadName::Control, .. } | Error::Name { source: BadName::Dots, .. })));
+    let hidden = Tar::default()
+        .entry("pax", EntryType::XHeader, &pax(&[("path", "a.js\0../../evil")]))
+        .file("b")
+        .packed();
+    assert!(matches!(
+        unpack(&hidden),
+        Err(Error::Name { source: BadName::Control, .. } | Error::Name { source: BadName::Dots, .. })
+    ));
 }
 
 #[test]
@@ -241,7 +261,9 @@ fn pax_headers_may_only_name_a_path() {
 
 #[test]
 fn names_that_are_one_elsewhere_are_refused() {
-    for (first, second) in [("a.js", "a.js"), ("tests/A.js", "tests/a.js"), ("Tests/a.js", "tests/b.js"), ("Ä", "ä")] {
+    for (first, second) in
+        [("a.js", "a.js"), ("tests/A.js", "tests/a.js"), ("Tests/a.js", "tests/b.js"), ("Ä", "ä")]
+    {
         let refused = unpack(&Tar::default().file(first).file(second).packed());
         assert!(matches!(refused, Err(Error::Duplicate { .. })), "{first} {second}: {refused:?}");
     }
@@ -255,7 +277,12 @@ fn names_that_are_one_elsewhere_are_refused() {
 #[test]
 fn limits_are_held_while_reading() {
     let many = (0..11).fold(Tar::default(), |tar, n| tar.file(format!("f{n}"))).packed();
-    let noise: Vec<u8> = (0..100_000_u64).map(|n| (n.wrapping_mul(6364136223846793005) >> 33) as u8).collect();
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let noise: Vec<u8> = (0..100_000).map(|_| random()).collect();
     let heavy = Tar::default().entry("noise", EntryType::Regular, &noise).packed();
     let wide = Limits { ratio: u64::MAX, ..small() };
     let long = Tar::default().entry("zeros", EntryType::Regular, &vec![0; 2 << 20]).packed();
@@ -304,7 +331,7 @@ fn damage_is_told_from_content() {
     let mut flipped = good.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0xff;
-    assert!(unpack(&flipped).is_err());
+    assert!(matches!(unpack(&flipped), Err(Error::Damaged(_))));
     assert!(matches!(unpack(b"PK\x03\x04 this is a zip"), Err(Error::Damaged(_))));
     assert!(matches!(unpack(b"\x1f\x8b\x08 this is gzip"), Err(Error::Damaged(_))));
     assert!(matches!(unpack(&pack(b"this is no tar")), Err(Error::Damaged(_))));
@@ -313,7 +340,12 @@ fn damage_is_told_from_content() {
 
 #[test]
 fn nothing_is_not_a_project() {
-    for nothing in [&b""[..], &pack(b""), &Tar::default().packed(), &Tar::default().entry("d/", EntryType::Directory, b"").packed()] {
+    for nothing in [
+        &b""[..],
+        &pack(b""),
+        &Tar::default().packed(),
+        &Tar::default().entry("d/", EntryType::Directory, b"").packed(),
+    ] {
         let refused = unpack(nothing);
         assert!(matches!(refused, Err(Error::Empty | Error::Damaged(_))), "{refused:?}");
     }
