@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::device::State;
-pub(crate) use syntax::words;
 use syntax::{Joint, Redirect, Step};
 
 /// What a command line did.
@@ -38,6 +37,17 @@ impl Outcome {
     fn refused(code: u8, out: impl Into<Vec<u8>>) -> Self {
         Self { out: out.into(), code, ..Self::default() }
     }
+}
+
+/// The last plain command of a line, which is what keeps running when `adb logcat` sends `export …; exec logcat`.
+pub(crate) fn last_command(line: &str) -> Vec<String> {
+    let steps = syntax::parse(line).unwrap_or_default();
+    let command = steps.into_iter().last().and_then(|step| step.pipeline.into_iter().last());
+    let mut words = command.map(|command| command.words).unwrap_or_default();
+    if words.first().is_some_and(|first| first == "exec") {
+        words.remove(0);
+    }
+    words
 }
 
 /// Runs a command line. `stdin` is what the first command that wants it reads.
@@ -103,6 +113,7 @@ fn apply(state: &mut State, redirect: &Redirect, outcome: &mut Outcome) {
 
 fn execute(state: &mut State, words: &[String], stdin: &Bytes) -> Outcome {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let words = words.strip_prefix(&["exec"]).unwrap_or(&words);
     let Some((&name, args)) = words.split_first() else { return Outcome::default() };
     let package_service = match (name, args.first()) {
         ("pm", _) => Some(args),

@@ -35,10 +35,10 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let (input, output) = tokio::io::split(stream);
     let mut terminal = Terminal { input, output, framing };
-    let words = shell::words(command);
+    let words = shell::last_command(command);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] => {
+        _ if command.trim().is_empty() => {
             terminal.write(STDERR, b"interactive shells are not simulated\n").await?;
             terminal.exit(1).await
         }
@@ -102,9 +102,7 @@ impl Terminal {
             words.iter().position(|word| *word == "-S").and_then(|at| words.get(at + 1)?.parse().ok());
         match length {
             Some(length) if installs => self.read_stdin(length).await,
-            _ if matches!(words, ["cat"] | ["cat", "-" | ">" | ">>" | "|", ..]) => {
-                self.read_stdin(usize::MAX).await
-            }
+            _ if matches!(words, ["cat"] | ["cat", "-"]) => self.read_stdin(usize::MAX).await,
             _ => Ok(Bytes::new()),
         }
     }

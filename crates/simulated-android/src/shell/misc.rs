@@ -1,16 +1,23 @@
 //! Commands about the phone as a whole, and the small tools that pipes are made of.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use regex::Regex;
 
 use super::{Outcome, files, operands, option};
 use crate::device::State;
-use crate::screen;
+use crate::{screen, ui};
 
 pub(super) fn run(state: &mut State, name: &str, args: &[&str], stdin: &Bytes) -> Option<Outcome> {
     Some(match name {
         "echo" => echo(args),
-        "true" | ":" | "sleep" | "stop" | "start" | "sync" => Outcome::default(),
+        "true" | ":" | "export" | "stop" | "start" | "sync" => Outcome::default(),
+        "sleep" => {
+            let seconds = args.first().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0);
+            let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            Outcome { pause, ..Outcome::default() }
+        }
         "false" => Outcome { code: 1, ..Outcome::default() },
         "getprop" => getprop(state, args),
         "setprop" => {
@@ -27,6 +34,7 @@ pub(super) fn run(state: &mut State, name: &str, args: &[&str], stdin: &Bytes) -
         },
         "input" => input(state, args),
         "screencap" => screencap(state, args),
+        "uiautomator" => uiautomator(state, args),
         "logcat" => logcat(state, args),
         "ps" => ps(state),
         "pidof" | "pgrep" => pidof(state, name, args),
@@ -130,6 +138,19 @@ fn screencap(state: &mut State, args: &[&str]) -> Outcome {
             Outcome::default()
         }
         None => Outcome::ok(picture),
+    }
+}
+
+/// `uiautomator dump [FILE]`: the screen as XML, without an automation server.
+fn uiautomator(state: &mut State, args: &[&str]) -> Outcome {
+    match args {
+        ["dump", "/dev/tty"] => Outcome::ok(ui::source(state) + "UI hierchary dumped to: /dev/tty\n"),
+        ["dump", rest @ ..] => {
+            let path = rest.last().copied().unwrap_or("/sdcard/window_dump.xml");
+            files::write(state, path, ui::source(state).into_bytes(), false);
+            Outcome::ok(format!("UI hierchary dumped to: {path}\n"))
+        }
+        _ => Outcome::failed(1, "only 'uiautomator dump' is simulated\n"),
     }
 }
 

@@ -36,15 +36,6 @@ enum Token {
 /// Longest first, so that `>>` is not taken for two `>`.
 const OPERATORS: [&str; 11] = ["2>&1", "2>>", "2>", "1>", "&&", "||", ">>", ">", "|", ";", "\n"];
 
-/// Splits a command line into its words, quotes removed, as the shell does for one plain command.
-pub(crate) fn words(line: &str) -> Vec<String> {
-    let tokens = tokens(line);
-    tokens
-        .into_iter()
-        .filter_map(|token| if let Token::Word(word) = token { Some(word) } else { None })
-        .collect()
-}
-
 fn tokens(line: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut word: Option<String> = None;
@@ -149,6 +140,7 @@ mod tests {
 
     #[test]
     fn quotes_are_removed_as_the_shell_removes_them() {
+        let words = |line| parse(line).unwrap().remove(0).pipeline.remove(0).words;
         assert_eq!(words(r#"echo 'a b' "c \"d\" \n" e\ f ''"#), ["echo", "a b", r#"c "d" \n"#, "e f", ""]);
         assert_eq!(
             words("cmd package 'install' '-r' -S 8543"),
