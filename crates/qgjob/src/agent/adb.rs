@@ -19,6 +19,8 @@ pub use package::Installed;
 pub use shell::Output;
 pub use track::{DeviceLists, Listed};
 
+use tokio::net::TcpStream;
+
 use super::process::{self, Launch};
 use socket::Socket;
 
@@ -98,10 +100,13 @@ impl Adb {
             .finish(LONG)
             .await
             .map_err(|e: process::Error| failed(e.to_string()))?;
-        if out.status.success() {
+        // Whoever else starts it at the same moment makes ours fail, and that is as good.
+        if out.status.success() || TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
             return Ok(());
         }
-        Err(failed(String::from_utf8_lossy(&out.stderr).trim().to_owned()))
+        let said = String::from_utf8_lossy(&out.stderr);
+        let lines: Vec<&str> = said.lines().filter(|l| !l.trim().is_empty()).collect();
+        Err(failed(lines[lines.len().saturating_sub(5)..].join("; ")))
     }
 
     /// The internal version of the server, 41 for every release since 2019.

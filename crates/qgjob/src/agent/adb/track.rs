@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use super::{Adb, Error, Socket};
 
 /// The pause before a lost adb server is tried again: doubled each time up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often the list is asked for besides.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A device of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +37,7 @@ pub fn parse(text: &str) -> Vec<Listed> {
 }
 
 /// Each list that the server sends, in order and without gaps: a device that left and came back within
-/// milliseconds is seen to have left.
+/// milliseconds is seen to have left, if the server saw it.
 #[derive(Debug)]
 pub struct DeviceLists {
     lists: mpsc::Receiver<Vec<Listed>>,
@@ -69,17 +73,13 @@ async fn follow(adb: Adb, lists: mpsc::Sender<Vec<Listed>>) {
             Ok::<_, Error>(socket)
         };
         let error = match connected.await {
-            Ok(mut socket) => loop {
-                match socket.read_text().await {
-                    Ok(text) => {
-                        pause = RETRY.0;
-                        if lists.send(parse(&text)).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => break error,
+            Ok(socket) => {
+                pause = RETRY.0;
+                match pass_on(&adb, socket, &lists).await {
+                    Err(error) => error,
+                    Ok(()) => return,
                 }
-            },
+            }
             Err(error) => error,
         };
         tracing::warn!(%error, port = adb.port(), "the adb server is lost; its devices cannot be used");
@@ -88,6 +88,44 @@ async fn follow(adb: Adb, lists: mpsc::Sender<Vec<Listed>>) {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+/// Passes on what the server tells and what it forgets to tell: when a device on a network stops answering,
+/// adb 29 marks it offline without a word to those who track. Ends well when nobody listens any more.
+async fn pass_on(adb: &Adb, mut socket: Socket, lists: &mpsc::Sender<Vec<Listed>>) -> Result<(), Error> {
+    let mut told: Option<Vec<Listed>> = None;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // Owns the socket until a whole list is read: a list half read must not be dropped.
+        let reading = async move {
+            let text = socket.read_text().await;
+            (socket, text)
+        };
+        tokio::pin!(reading);
+        let text = loop {
+            tokio::select! {
+                (back, text) = &mut reading => {
+                    socket = back;
+                    break text?;
+                }
+                _ = look.tick(), if told.is_some() => {
+                    let list = adb.devices().await?;
+                    if told.as_ref() != Some(&list) {
+                        if lists.send(list.clone()).await.is_err() {
+                            return Ok(());
+                        }
+                        told = Some(list);
+                    }
+                }
+            }
+        };
+        let list = parse(&text);
+        if lists.send(list.clone()).await.is_err() {
+            return Ok(());
+        }
+        told = Some(list);
     }
 }
 
