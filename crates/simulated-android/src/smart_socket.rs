@@ -10,10 +10,9 @@ use tokio::net::TcpStream;
 use crate::device::Link;
 use crate::phone::Phone;
 
-/// How long to wait before an adb server that was not there is tried again.
-const RETRY: Duration = Duration::from_millis(500);
-/// How often a phone that is connected is looked at again: adb servers are restarted, and forget.
-const CHECK: Duration = Duration::from_secs(3);
+/// How often the adb server is told again: it may start later, be restarted, and forget. Telling it of a phone that
+/// it has is answered at once and changes nothing.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Keeps a phone known to the adb server on a port of this host, for ever: tells the server to connect when the
 /// phone is plugged in, and to forget it when it is unplugged, as it would a phone on USB.
@@ -21,23 +20,30 @@ pub async fn keep_connected(phone: &Phone, adb_server: u16) {
     let mut link = phone.link();
     let address = phone.address();
     let name = &phone.config().name;
+    let mut known = link.borrow().generation;
     loop {
-        let now = link.borrow_and_update().link;
-        let wish = if now == Link::Unplugged { "disconnect" } else { "connect" };
-        // Asking an adb server to connect to a phone it has is answered at once and changes nothing.
-        let pause = match ask(adb_server, &format!("host:{wish}:{address}")).await {
-            Ok(reply) => {
-                tracing::debug!(phone = %name, "adb server: {reply}");
-                CHECK
+        let now = *link.borrow_and_update();
+        let mut requests = Vec::new();
+        // A server that lost a phone keeps it as offline for some time and would say that it has it already.
+        if now.generation != known || now.link == Link::Unplugged {
+            requests.push(format!("host:disconnect:{address}"));
+        }
+        if now.link != Link::Unplugged {
+            requests.push(format!("host:connect:{address}"));
+        }
+        let asking = async {
+            for request in &requests {
+                match ask(adb_server, request).await {
+                    Ok(reply) => tracing::debug!(phone = %name, "adb server: {reply}"),
+                    Err(error) => tracing::debug!(phone = %name, "adb server: {error:#}"),
+                }
             }
-            Err(error) => {
-                tracing::debug!(phone = %name, "no answer from the adb server: {error:#}");
-                RETRY
-            }
+            tokio::time::sleep(CHECK).await;
         };
+        // A server takes its time over a phone that does not answer, and the cable may change meanwhile.
         tokio::select! {
             _ = link.changed() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = asking => known = now.generation,
         }
     }
 }

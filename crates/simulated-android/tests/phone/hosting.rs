@@ -73,10 +73,14 @@ async fn phones_appear_at_an_adb_server_that_starts_later_and_come_back() {
     assert_eq!(adb.state(&host.phones[1].1).as_deref(), Some("device"));
     host.fault("one", Fault::Replug).await;
     eventually("it is back", || adb.state(address).as_deref() == Some("device"));
-    host.fault("one", Fault::Reboot { ms: 100 }).await;
-    eventually("it is back after a reboot", || {
-        adb.plain(&["-s", address, "shell", "getprop sys.boot_completed"]).out == "1\n"
-    });
+    for fault in [Fault::Reboot { ms: 100 }, Fault::Unauthorized, Fault::Replug] {
+        let (ready, code) = if fault == Fault::Unauthorized { ("", 1) } else { ("1\n", 0) };
+        host.fault("one", fault.clone()).await;
+        eventually(&format!("the adb server knows about {fault:?}"), || {
+            let answer = adb.plain(&["-s", address, "shell", "getprop sys.boot_completed"]);
+            (answer.out.as_str(), answer.code) == (ready, code)
+        });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
