@@ -1,3 +1,4 @@
+mod architecture;
 mod bundle_story;
 mod adb_story;
 mod appium_story;

@@ -1,0 +1,165 @@
+//! The house's rules that the compiler does not enforce: who may know whom, how long a file may be, what a file may
+//! be called. A violation names file and line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// For each place, the modules of its own crate that it may use. A place that is not listed may use none but itself.
+const MAY_USE: &[(&str, &str, &[&str])] = &[
+    ("qgjob-core", "clock", &[]),
+    ("qgjob-core", "model", &[]),
+    ("qgjob-core", "queue", &["model"]),
+    ("qgjob-core", "api", &["model"]),
+    ("qgjob-server", "store", &[]),
+    ("qgjob-server", "blobs", &[]),
+    ("qgjob-server", "logs", &[]),
+    ("qgjob-server", "config", &[]),
+    ("qgjob-server", "metrics", &["store"]),
+    ("qgjob-server", "dispatch", &["store"]),
+    ("qgjob-server", "background", &["store", "blobs", "logs", "config"]),
+    ("qgjob-server", "http", &["store", "blobs", "logs", "config", "dispatch", "metrics"]),
+    ("qgjob-server", "run", &["http", "background", "store", "blobs", "logs", "config", "dispatch", "metrics"]),
+    ("qgjob", "bundle", &[]),
+    ("qgjob", "client", &[]),
+    ("qgjob", "config", &[]),
+    ("qgjob", "telemetry", &[]),
+    ("qgjob", "agent", &["bundle"]),
+    ("qgjob", "cli", &["agent", "bundle", "client", "config", "telemetry"]),
+    ("qgjob", "main", &["cli"]),
+];
+
+/// Crates that a place may not use, beyond what its manifest forbids.
+const MAY_NOT_USE: &[(&str, &str, &[&str])] = &[
+    ("qgjob", "agent", &["qgjob_server"]),
+    ("qgjob", "client", &["qgjob_server"]),
+    ("qgjob", "bundle", &["qgjob_server"]),
+    ("qgjob-server", "store", &["axum"]),
+    ("qgjob-server", "dispatch", &["axum", "rusqlite"]),
+    ("qgjob-server", "http", &["rusqlite"]),
+];
+
+/// What a file may not be called: names that say nothing about what is inside.
+const SAYS_NOTHING: &[&str] = &["mod", "utils", "util", "common", "helpers", "helper", "misc", "manager", "handler"];
+
+const LONGEST_FILE: usize = 800;
+
+struct Source {
+    krate: String,
+    /// The module at the crate's root that the file belongs to.
+    place: String,
+    path: PathBuf,
+    lines: Vec<String>,
+}
+
+fn sources() -> Vec<Source> {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates/ is above").to_owned();
+    let mut sources = Vec::new();
+    for krate in ["qgjob-core", "qgjob-server", "qgjob", "simulated-android"] {
+        let src = crates.join(krate).join("src");
+        let mut files = Vec::new();
+        gather(&src, &mut files);
+        for path in files {
+            let inside = path.strip_prefix(&src).expect("found below src");
+            let first = inside.components().next().expect("a file has a name").as_os_str().to_string_lossy();
+            let place = first.trim_end_matches(".rs").to_owned();
+            let text = fs::read_to_string(&path).expect("sources are UTF-8");
+            let lines = text.lines().map(str::to_owned).collect();
+            sources.push(Source { krate: krate.to_owned(), place, path, lines });
+        }
+    }
+    assert!(sources.len() > 40, "the sources were not found");
+    sources
+}
+
+fn gather(dir: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a source folder can be read") {
+        let path = entry.expect("an entry can be read").path();
+        if path.is_dir() {
+            gather(&path, files);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The module at the crate's root that a line uses: `use crate::x…`, or `crate::x` in the middle of code.
+fn uses<'a>(line: &'a str, root: &str) -> Vec<&'a str> {
+    if line.trim_start().starts_with("//") {
+        return Vec::new();
+    }
+    line.match_indices(root)
+        .map(|(at, _)| &line[at + root.len()..])
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+        .filter(|module| !module.is_empty())
+        .collect()
+}
+
+#[test]
+fn modules_know_only_whom_they_may() {
+    let mut violations = Vec::new();
+    for source in sources().iter().filter(|source| source.krate != "simulated-android" && source.place != "lib") {
+        let allowed = MAY_USE.iter().find(|(krate, place, _)| *krate == source.krate && *place == source.place);
+        let Some((_, _, allowed)) = allowed else {
+            violations.push(format!("{}: the place {} is not in the table", source.path.display(), source.place));
+            continue;
+        };
+        for (at, line) in source.lines.iter().enumerate() {
+            let own = if source.place == "main" { "qgjob::" } else { "crate::" };
+            for module in uses(line, own) {
+                if module != source.place && !allowed.contains(&module) {
+                    let line = at + 1;
+                    violations.push(format!("{}:{line}: {} must not know {module}", source.path.display(), source.place));
+                }
+            }
+        }
+    }
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn crates_stay_behind_their_walls() {
+    let mut violations = Vec::new();
+    for source in sources() {
+        let forbidden = MAY_NOT_USE.iter().find(|(krate, place, _)| *krate == source.krate && *place == source.place);
+        let Some((_, _, forbidden)) = forbidden else { continue };
+        for (at, line) in source.lines.iter().enumerate() {
+            for other in forbidden.iter().filter(|other| !uses(line, &format!("{other}::")).is_empty()) {
+                violations.push(format!("{}:{}: {} must not use {other}", source.path.display(), at + 1, source.place));
+            }
+        }
+    }
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn the_rules_do_no_io() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../qgjob-core/Cargo.toml");
+    let manifest = fs::read_to_string(manifest).expect("core has a manifest");
+    for forbidden in ["tokio", "axum", "reqwest", "rusqlite", "tracing"] {
+        assert!(!manifest.contains(forbidden), "qgjob-core must not depend on {forbidden}");
+    }
+    for source in sources().iter().filter(|source| source.krate == "qgjob-core") {
+        for (at, line) in source.lines.iter().enumerate() {
+            for outside in ["std::fs", "std::net", "std::process", "std::env"] {
+                assert!(!line.contains(outside), "{}:{}: {outside} in the rules", source.path.display(), at + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_have_names_that_say_something() {
+    for source in sources() {
+        let lines = source.lines.len();
+        assert!(lines <= LONGEST_FILE, "{}: {lines} lines, at most {LONGEST_FILE}", source.path.display());
+        let name = source.path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
+        assert!(!SAYS_NOTHING.contains(&name.as_str()), "{}: the name says nothing", source.path.display());
+    }
+}
+
+#[test]
+fn a_planted_violation_is_seen() {
+    assert_eq!(uses("use crate::store::Error;", "crate::"), ["store"]);
+    assert_eq!(uses("    let x = crate::http::f(crate::blobs::g());", "crate::"), ["http", "blobs"]);
+    assert!(uses("    // crate::http is not used here", "crate::").is_empty());
+}
