@@ -8,20 +8,24 @@
 //! A process that is dropped is killed with its group. An agent that dies by `kill -9` cannot do that, so
 //! it keeps a record of each process in a folder, and its successor calls [`end_leftovers`].
 
+mod group;
+mod leftovers;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use group::{Group, mark};
+pub use leftovers::end_leftovers;
+use leftovers::write_record;
 
 /// The environment variable that marks whatever a [`Launch`] started, directly or not.
 const MARK: &str = "QGJOB_PROCESS";
@@ -305,178 +309,11 @@ impl Drop for Process {
     }
 }
 
-/// What [`Process`] answers for: the processes of one group, and those that carry one mark.
-#[derive(Debug)]
-struct Group {
-    leader: Pid,
-    mark: String,
-}
-
-impl Group {
-    fn members(&self) -> Vec<Pid> {
-        let all = processes();
-        // Once the leader is reaped its number may be given to a stranger, who may found a group of that
-        // number. Such a stranger lacks the mark.
-        let recycled = all.iter().any(|p| p.pid == self.leader && !p.zombie && !p.marked(&self.mark));
-        all.iter()
-            .filter(|p| !p.zombie && !p.is_adb_server())
-            .filter(|p| p.marked(&self.mark) || (p.group == self.leader && !recycled))
-            .map(|p| p.pid)
-            .collect()
-    }
-
-    fn signal(&self, signal: Signal) {
-        for pid in self.members() {
-            let _ = kill(pid, signal);
-        }
-    }
-}
-
-/// A fresh mark. It begins with the folder of the records, so that [`end_leftovers`] knows its own even
-/// if the agent died between starting a process and writing the record.
-fn mark(records: Option<&Path>) -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let own = std::process::id();
-    let started = Seen::read(Pid::from_raw(own as i32)).map(|p| p.started).unwrap_or_default();
-    format!("{}{own}.{started}.{count}", mark_prefix(records))
-}
-
-fn mark_prefix(records: Option<&Path>) -> String {
-    match records {
-        Some(dir) => format!("{}#", fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf()).display()),
-        None => "#".to_owned(),
-    }
-}
-
-/// A process as `/proc` shows it.
-#[derive(Debug)]
-struct Seen {
-    pid: Pid,
-    group: Pid,
-    /// Clock ticks since boot: together with the pid it names a process for good.
-    started: u64,
-    zombie: bool,
-}
-
-impl Seen {
-    fn read(pid: Pid) -> Option<Seen> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold anything, blanks and parentheses too.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        Some(Seen {
-            pid,
-            zombie: matches!(*fields.first()?, "Z" | "X"),
-            group: Pid::from_raw(fields.get(2)?.parse().ok()?),
-            started: fields.get(19)?.parse().ok()?,
-        })
-    }
-
-    fn mark(&self) -> Option<String> {
-        let environ = fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
-        let prefix = format!("{MARK}=");
-        let entry = environ.split(|b| *b == 0).find(|e| e.starts_with(prefix.as_bytes()))?;
-        Some(String::from_utf8_lossy(&entry[prefix.len()..]).into_owned())
-    }
-
-    fn marked(&self, mark: &str) -> bool {
-        self.mark().is_some_and(|m| m == mark)
-    }
-
-    /// Whoever calls `adb` first starts the adb server, and the server inherits the mark. It belongs to the
-    /// host, not to the job: ending it would take every device away from everybody.
-    fn is_adb_server(&self) -> bool {
-        fs::read(format!("/proc/{}/cmdline", self.pid))
-            .is_ok_and(|line| line.split(|b| *b == 0).any(|arg| arg == b"fork-server"))
-    }
-}
-
-/// All processes of this host that this user may look at; none where there is no `/proc`.
-fn processes() -> Vec<Seen> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Seen::read(Pid::from_raw(pid)))
-        .collect()
-}
-
-/// What is written about a process, for an agent that comes after.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    pid: i32,
-    started: u64,
-    /// A start time means nothing after a reboot.
-    boot: String,
-    mark: String,
-    program: String,
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
-}
-
-fn write_record(dir: &Path, group: &Group, program: &str) -> io::Result<PathBuf> {
-    let record = Record {
-        pid: group.leader.as_raw(),
-        started: Seen::read(group.leader).map(|p| p.started).unwrap_or_default(),
-        boot: boot_id(),
-        mark: group.mark.clone(),
-        program: program.to_owned(),
-    };
-    let path = dir.join(format!("{}.json", record.pid));
-    let half = dir.join(format!(".{}.half", record.pid));
-    fs::write(&half, serde_json::to_vec(&record)?)?;
-    fs::rename(&half, &path)?;
-    Ok(path)
-}
-
-/// Kills whatever an agent that kept its records in `dir` left running, and returns how many processes.
-///
-/// The caller must know that no other agent uses `dir`. A process is killed only if it carries a mark made
-/// for `dir`, or belongs to a recorded group whose leader still has the recorded start time, so a number
-/// that was given to somebody else since is never touched.
-///
-/// # Errors
-/// If `dir` cannot be read.
-pub fn end_leftovers(dir: &Path) -> io::Result<usize> {
-    let boot = boot_id();
-    let prefix = mark_prefix(Some(dir));
-    let mut groups = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let record = fs::read(&path).ok().and_then(|b| serde_json::from_slice::<Record>(&b).ok());
-        if let Some(r) = record
-            && r.boot == boot
-            && Seen::read(Pid::from_raw(r.pid)).is_some_and(|p| p.started == r.started)
-        {
-            groups.push(Pid::from_raw(r.pid));
-        }
-        fs::remove_file(&path)?;
-    }
-    let deadline = Instant::now() + KILL_PATIENCE;
-    let mut killed = std::collections::BTreeSet::new();
-    loop {
-        let left: Vec<Pid> = processes()
-            .iter()
-            .filter(|p| !p.zombie && !p.is_adb_server())
-            .filter(|p| groups.contains(&p.group) || p.mark().is_some_and(|m| m.starts_with(&prefix)))
-            .map(|p| p.pid)
-            .collect();
-        if left.is_empty() || Instant::now() > deadline {
-            return Ok(killed.len());
-        }
-        for pid in left {
-            if kill(pid, Signal::SIGKILL) != Err(Errno::ESRCH) {
-                killed.insert(pid);
-            }
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::group::Seen;
     use super::*;
+    use std::path::Path;
 
     const QUICK: Ladder = Ladder { interrupt: None, terminate: Duration::from_millis(200) };
 
@@ -557,27 +394,6 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the grandchild lives");
-    }
-
-    #[tokio::test]
-    async fn a_successor_ends_what_a_killed_agent_left_but_never_a_recycled_pid() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = dir.path().join("records");
-        fs::create_dir(&records).unwrap();
-        let left = shell("sleep 300 & wait").recorded_in(&records).spawn().unwrap();
-        let innocent = shell("exec sleep 300").spawn().unwrap();
-        // A record that names the innocent's pid with another start time, as after recycling.
-        let group = Group { leader: innocent.group.leader, mark: "gone".to_owned() };
-        let path = write_record(&records, &group, "sleep").unwrap();
-        let mut record: Record = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        record.started += 1;
-        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
-
-        let leader = left.group.leader.as_raw();
-        assert!(tokio::task::spawn_blocking(move || end_leftovers(&records)).await.unwrap().unwrap() >= 1);
-        assert!(!alive(leader));
-        assert!(alive(innocent.group.leader.as_raw()));
-        drop((left, innocent));
     }
 
     #[tokio::test]

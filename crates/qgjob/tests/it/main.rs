@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "all of this is tests, also what is outside of test functions")]
+
 mod architecture;
 mod bundle_story;
 mod adb_story;

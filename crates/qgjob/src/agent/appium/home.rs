@@ -25,7 +25,7 @@ pub enum Error {
     Io { dir: PathBuf, source: io::Error },
     #[error("cannot install Appium: {0}")]
     Npm(#[from] process::Error),
-    #[error("`npm ci` could not install Appium ({status}); the end of its log:\n{log}")]
+    #[error("`npm ci` could not install Appium ({status}):\n{log}")]
     NpmFailed { status: String, log: String },
 }
 
@@ -64,17 +64,17 @@ pub async fn ensure(cache: &Path) -> Result<AppiumHome, Error> {
         .map_err(failed)?;
     if !done.join(SERVER).is_file() {
         let half = tempfile::Builder::new().prefix(".half-").tempdir_in(cache).map_err(failed)?;
-        install(half.path()).await?;
+        install(half.path(), PACKAGE, LOCKFILE).await?;
         fs::rename(half.keep(), &done).map_err(failed)?;
     }
     drop(lock);
     Ok(AppiumHome(done))
 }
 
-async fn install(dir: &Path) -> Result<(), Error> {
+async fn install(dir: &Path, package: &str, lockfile: &str) -> Result<(), Error> {
     let failed = |source| Error::Io { dir: dir.to_path_buf(), source };
-    fs::write(dir.join("package.json"), PACKAGE).map_err(failed)?;
-    fs::write(dir.join("package-lock.json"), LOCKFILE).map_err(failed)?;
+    fs::write(dir.join("package.json"), package).map_err(failed)?;
+    fs::write(dir.join("package-lock.json"), lockfile).map_err(failed)?;
     let out = Launch::new("npm")
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=warn"])
         .dir(dir)
@@ -84,11 +84,31 @@ async fn install(dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&out.stderr);
-    let lines: Vec<&str> = text.lines().collect();
-    let log = lines[lines.len().saturating_sub(20)..].join("\n");
+    let mut lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    // The cause comes first, the path of the full log last, and pages of usage may lie between.
+    if lines.len() > 20 {
+        lines.splice(10..lines.len() - 10, ["…"]);
+    }
+    let log = lines.join("\n");
     Err(Error::NpmFailed { status: out.status.to_string(), log })
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_installation_shows_what_npm_said() {
+        let dir = tempfile::tempdir().unwrap();
+        // The lockfile lacks what the package asks for, which npm notices before it asks any registry.
+        let lockfile = r#"{"name":"x","lockfileVersion":3,"packages":{"":{"name":"x"}}}"#;
+        match install(dir.path(), PACKAGE, lockfile).await {
+            Err(Error::NpmFailed { log, .. }) => assert!(log.contains("in sync"), "{log}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
