@@ -1,0 +1,245 @@
+//! The live events of the reporter, read from its file while it writes.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+use qgjob_core::model::name::TestPath;
+use qgjob_core::model::test_result::{TestOutcome, Try, TryStatus};
+use serde::Deserialize;
+
+use super::{Live, ansi};
+
+/// More than that is no line that the reporter wrote.
+const MOST_LINE: usize = 64 << 20;
+/// As many tries as a report may have cases.
+const MOST_TRIES: usize = 200_000;
+/// Longest error of a try, as the model says.
+pub(super) const MOST_ERROR: usize = 16 * 1024;
+
+/// A follower of one events file.
+#[derive(Debug)]
+pub(super) struct Events {
+    path: PathBuf,
+    file: Option<File>,
+    /// The name of the Playwright project whose tests count. Others are those it depends on.
+    project: String,
+    test: TestPath,
+    half: Vec<u8>,
+    known: HashMap<String, Test>,
+    tries: Vec<Try>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Event {
+    Begin {
+        tests: Vec<Test>,
+    },
+    TestEnd(Ended),
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+struct Test {
+    id: String,
+    title: Vec<String>,
+    line: u32,
+    project: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ended {
+    id: String,
+    retry: u32,
+    status: Status,
+    outcome: TestOutcome,
+    duration_ms: f64,
+    #[serde(default)]
+    errors: Vec<Failure>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failure {
+    message: String,
+}
+
+/// Playwright's words for [`TryStatus`].
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Status {
+    Passed,
+    Failed,
+    TimedOut,
+    Skipped,
+    Interrupted,
+}
+
+impl From<Status> for TryStatus {
+    fn from(status: Status) -> TryStatus {
+        match status {
+            Status::Passed => TryStatus::Passed,
+            Status::Failed => TryStatus::Failed,
+            Status::TimedOut => TryStatus::TimedOut,
+            Status::Skipped => TryStatus::Skipped,
+            Status::Interrupted => TryStatus::Interrupted,
+        }
+    }
+}
+
+impl Events {
+    /// Follows the file at `path`, which need not exist yet.
+    pub(super) fn new(path: PathBuf, project: String, test: TestPath) -> Events {
+        let (known, tries) = (HashMap::new(), Vec::new());
+        Events { path, file: None, project, test, half: Vec::new(), known, tries }
+    }
+
+    /// What was written since the last call.
+    pub(super) fn news(&mut self) -> VecDeque<Live> {
+        let mut news = VecDeque::new();
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok();
+        }
+        let Some(file) = &mut self.file else { return news };
+        let mut fresh = Vec::new();
+        // What cannot be read now is read at the next look.
+        let _ = file.take(MOST_LINE as u64).read_to_end(&mut fresh);
+        for &byte in &fresh {
+            if byte == b'\n' {
+                let line = std::mem::take(&mut self.half);
+                news.extend(self.understand(&line));
+            } else if self.half.len() < MOST_LINE {
+                self.half.push(byte);
+            }
+        }
+        news
+    }
+
+    /// All tries so far.
+    pub(super) fn into_tries(self) -> Vec<Try> {
+        self.tries
+    }
+
+    fn understand(&mut self, line: &[u8]) -> Option<Live> {
+        match serde_json::from_slice(line).ok()? {
+            Event::Begin { tests } => {
+                let own = tests.into_iter().filter(|test| test.project == self.project);
+                self.known = own.map(|test| (test.id.clone(), test)).collect();
+                Some(Live::Begin { total: u32::try_from(self.known.len()).unwrap_or(u32::MAX) })
+            }
+            Event::TestEnd(ended) => self.ended(ended).map(Live::Try),
+            Event::Other => None,
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) -> Option<Try> {
+        let test = self.known.get(&ended.id)?;
+        if self.tries.len() >= MOST_TRIES {
+            return None;
+        }
+        let one = Try {
+            seq: self.tries.len() as u32 + 1,
+            test_id: ended.id,
+            title: test.title.clone(),
+            // The file that was selected, even where the test's code is in a file that it shares with others.
+            file: self.test.to_string(),
+            line: test.line,
+            retry: ended.retry,
+            status: ended.status.into(),
+            outcome: ended.outcome,
+            duration_ms: ended.duration_ms.max(0.0) as u64,
+            error: ended.errors.first().map(|error| ansi::plain(&error.message, MOST_ERROR)),
+        };
+        self.tries.push(one.clone());
+        Some(one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const BEGIN: &str = r#"{"event":"begin","tests":[
+        {"id":"a","title":["outer","inner"],"file":"/w/shared.js","line":7,"project":"p"},
+        {"id":"s","title":["log in"],"file":"/w/setup.js","line":1,"project":"setup"}]}"#;
+
+    struct Scene {
+        dir: tempfile::TempDir,
+        events: Events,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("events");
+            Scene { events: Events::new(path, "p".to_owned(), "tests/a.spec.js".parse().unwrap()), dir }
+        }
+
+        fn write(&mut self, text: &str) -> Vec<Live> {
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.append(true).create(true).open(self.dir.path().join("events")).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            self.events.news().into()
+        }
+    }
+
+    fn end(id: &str, retry: u32, status: &str, outcome: &str) -> String {
+        format!(
+            r#"{{"event":"test-end","id":"{id}","retry":{retry},"status":"{status}","outcome":"{outcome}","duration_ms":12.7,"errors":[{{"message":"\u001b[31mno\u001b[39m"}}]}}"#
+        )
+    }
+
+    #[test]
+    fn nothing_is_told_before_there_is_a_file() {
+        assert!(Scene::new().events.news().is_empty());
+    }
+
+    #[test]
+    fn tries_are_told_once_and_numbered_in_order() {
+        let mut scene = Scene::new();
+        let begin = BEGIN.replace('\n', "") + "\n";
+        assert_eq!(scene.write(&begin), [Live::Begin { total: 1 }]);
+        let told = scene.write(&format!(
+            "{}\n{}\n",
+            end("a", 0, "timedOut", "unexpected"),
+            end("a", 1, "passed", "flaky")
+        ));
+        let [Live::Try(first), Live::Try(second)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((first.seq, second.seq), (1, 2));
+        assert_eq!((first.status, second.outcome), (TryStatus::TimedOut, TestOutcome::Flaky));
+        assert_eq!(first.title, ["outer", "inner"]);
+        assert_eq!((first.file.as_str(), first.line, first.duration_ms), ("tests/a.spec.js", 7, 12));
+        assert_eq!(first.error.as_deref(), Some("no"));
+        assert!(scene.events.news().is_empty());
+        assert_eq!(scene.events.into_tries().len(), 2);
+    }
+
+    #[test]
+    fn half_a_line_waits_for_the_other_half() {
+        let mut scene = Scene::new();
+        scene.write(&(BEGIN.replace('\n', "") + "\n"));
+        let line = end("a", 0, "passed", "expected") + "\n";
+        let (one, other) = line.split_at(30);
+        assert!(scene.write(one).is_empty());
+        assert_eq!(scene.write(other).len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_event_and_tests_of_other_projects_are_passed_over() {
+        let mut scene = Scene::new();
+        scene.write(&(BEGIN.replace('\n', "") + "\n"));
+        for line in
+            ["", "{", "[]", "null", "\u{0}\u{1}", r#"{"event":"step"}"#, r#"{"event":"test-end","id":3}"#]
+        {
+            assert!(scene.write(&format!("{line}\n")).is_empty(), "{line}");
+        }
+        assert!(scene.write(&(end("s", 0, "passed", "expected") + "\n")).is_empty());
+        assert!(scene.write(&(end("unknown", 0, "passed", "expected") + "\n")).is_empty());
+        assert!(scene.write(&(end("a", 0, "great", "expected") + "\n")).is_empty());
+        assert_eq!(scene.write(&(end("a", 0, "passed", "expected") + "\n")).len(), 1);
+    }
+}
