@@ -4,6 +4,8 @@
 //! A verb that answers `Ok` is durable: it survives `kill -9` and power loss. A [`Refusal`] changed nothing.
 //! Time, ids and randomness come with the call.
 
+pub mod sqlite;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -317,7 +319,8 @@ pub trait Store: Send + Sync + 'static {
     async fn register_agent(&self, now: Timestamp, registration: Sha256, agent: Agent, session: (Token, Sha256)) -> Result<Answer<Agent>>;
     /// Notes calls, devices and ledgers, and renews leases.
     async fn agents_seen(&self, now: Timestamp, batch: Vec<Seen>) -> Result<Vec<Answer<SeenReply>>>;
-    /// Leases jobs: for each claim a lease, or none when the group had no job for it.
+    /// Leases jobs: for each claim a lease, or none when the group had no job for it or the device is not free.
+    /// A device that is unknown or another agent's is not found. A repeated claim gets its lease again.
     async fn claim(&self, now: Timestamp, batch: Vec<Claim>) -> Result<Vec<Answer<Option<Lease>>>>;
     /// The live leases that were given for a claim id.
     async fn leases_of_claim(&self, agent_id: agent::Id, claim_id: &str, lease: Duration) -> Result<Vec<Lease>>;
@@ -368,7 +371,7 @@ pub trait Store: Send + Sync + 'static {
     async fn job(&self, scope: &Scope, id: job::Id) -> Result<Option<(Job, JobFacts)>>;
     /// Jobs, newest first, made before `before`; of one run: in the order of submission, after `before`.
     async fn jobs(&self, scope: &Scope, filter: &JobFilter, before: Option<job::Id>, limit: u32) -> Result<Vec<(Job, JobFacts)>>;
-    /// Jobs whose id ends with these characters, at most 3.
+    /// Jobs whose id ends with these characters, newest first, at most 3.
     async fn jobs_by_suffix(&self, scope: &Scope, suffix: &str) -> Result<Vec<job::Id>>;
     /// The job's attempts, oldest first, with the names of their devices.
     async fn attempts(&self, job: job::Id) -> Result<Vec<(Attempt, String)>>;

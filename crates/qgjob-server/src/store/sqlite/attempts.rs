@@ -1,0 +1,248 @@
+//! Attempts while they live and as they end. Every report is checked against the lease's epoch first.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use qgjob_core::api::agents::{Held, HeldReply, Order};
+use qgjob_core::model::artifact::Artifact;
+use qgjob_core::model::attempt::{self, Epoch, InstallAction, Phase};
+use qgjob_core::model::event::Fact;
+use qgjob_core::model::job::{self, Conclusion, Status};
+use qgjob_core::model::refusal::Refusal;
+use qgjob_core::model::test_result::Try;
+use qgjob_core::model::{agent, device, run};
+use qgjob_core::queue::lifecycle::Command;
+use qgjob_core::queue::verdict::{self, Judgement};
+use rusqlite::Row;
+
+use super::claim::after;
+use super::jobs::{self, Because, Job};
+use super::rows::{self, At, Bin, Digest, Json, Word, bin, json, opt_word, test_counts, word};
+use super::transaction::{Stop, Tx, Verb, not_found};
+use crate::store::{Answer, Finish, Finished, PhaseChange, Report};
+
+/// What the verbs need of an attempt.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub id: attempt::Id,
+    pub job_id: job::Id,
+    run_id: run::Id,
+    agent_id: agent::Id,
+    device_id: device::Id,
+    epoch: Epoch,
+    phase: Phase,
+    install: Option<attempt::Install>,
+    /// What was concluded; none while it lives.
+    ended: Option<Judgement>,
+    /// The job's conclusion when the attempt ended.
+    concluded: Option<Conclusion>,
+    agent_finished: bool,
+}
+
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Attempt> {
+    let ended = match opt_word(row, "outcome")? {
+        None => None,
+        Some(outcome) => {
+            let (reason, detail) = (word(row, "reason")?, row.get("detail")?);
+            Some(Judgement { outcome, reason, detail, tests: test_counts(row)? })
+        }
+    };
+    Ok(Attempt {
+        id: attempt::Id(bin(row, "id")?),
+        job_id: job::Id(bin(row, "job_id")?),
+        run_id: run::Id(bin(row, "run_id")?),
+        agent_id: agent::Id(bin(row, "agent_id")?),
+        device_id: device::Id(bin(row, "device_id")?),
+        epoch: row.get("epoch")?,
+        phase: word(row, "phase")?,
+        install: rows::install(row)?,
+        ended,
+        concluded: opt_word(row, "concluded")?,
+        agent_finished: row.get("agent_finished")?,
+    })
+}
+
+/// The attempt, if the agent has or had it.
+fn load(tx: &Tx<'_>, agent_id: agent::Id, id: attempt::Id) -> Verb<Attempt> {
+    let found = tx.first("SELECT * FROM attempts WHERE id = ?1", [Bin(id.0)], read)?;
+    found.filter(|attempt| attempt.agent_id == agent_id).ok_or_else(|| not_found(format!("attempt {id}")))
+}
+
+/// The attempt, if the report's lease holds it.
+fn held<T>(tx: &Tx<'_>, report: &Report<T>) -> Verb<Attempt> {
+    let attempt = load(tx, report.agent_id, report.attempt_id)?;
+    if attempt.ended.is_some() || attempt.epoch != report.epoch {
+        return Err(Refusal::LeaseLost { epoch: report.epoch }.into());
+    }
+    Ok(attempt)
+}
+
+/// Extends the lease and says what to do. A lease that ran out but was not expired yet is still its holder's.
+pub(super) fn renew(
+    tx: &Tx<'_>,
+    now: Timestamp,
+    lease: Duration,
+    agent_id: agent::Id,
+    held: Held,
+) -> Verb<HeldReply> {
+    let Held { attempt_id, epoch } = held;
+    let sql = "UPDATE attempts SET lease_until = max(lease_until, ?4)
+        WHERE id = ?1 AND agent_id = ?2 AND epoch = ?3 AND ended_at IS NULL
+        RETURNING (SELECT status FROM jobs WHERE id = job_id) AS status";
+    let until = At(after(now, lease)?);
+    let status: Option<Status> =
+        tx.first(sql, (Bin(attempt_id.0), Bin(agent_id.0), epoch, until), |row| word(row, "status"))?;
+    let order = match status {
+        None => Order::Abandon,
+        // The job ended before its attempt: only a cancel does that.
+        Some(Status::Completed) => Order::Cancel,
+        Some(_) => Order::GoOn { lease_ms: lease.as_millis() as u64 },
+    };
+    Ok(HeldReply { attempt_id, order })
+}
+
+pub(super) fn set_phase(tx: &mut Tx<'_>, now: Timestamp, report: Report<PhaseChange>) -> Verb<()> {
+    let attempt = held(tx, &report)?;
+    let PhaseChange { phase, install } = report.what;
+    let install = install.filter(|_| attempt.install.is_none());
+    if phase == attempt.phase && install.is_none() {
+        return Ok(());
+    }
+    tx.change("UPDATE attempts SET phase = ?2 WHERE id = ?1", (Bin(attempt.id.0), Word(phase)))?;
+    if let Some(install) = install {
+        let sql = "UPDATE attempts SET install_action = ?2, install_ms = ?3 WHERE id = ?1";
+        tx.change(sql, (Bin(attempt.id.0), Word(install.action), install.duration_ms))?;
+        let sql = match install.action {
+            InstallAction::Avoided => "UPDATE runs SET installs_avoided = installs_avoided + 1 WHERE id = ?1",
+            InstallAction::Cold | InstallAction::VersionChange | InstallAction::Reset => {
+                "UPDATE runs SET installs_made = installs_made + 1 WHERE id = ?1"
+            }
+        };
+        tx.change(sql, [Bin(attempt.run_id.0)])?;
+    }
+    let job = jobs::load(tx, attempt.job_id)?;
+    if job.is_held_by(attempt.id) {
+        tx.change("UPDATE jobs SET phase = ?2 WHERE id = ?1", (Bin(job.id.0), Word(phase)))?;
+    }
+    jobs::touch(tx, job.id, job.run_id)?;
+    tx.tell(now, job.about(), Fact::JobPhase { attempt_id: attempt.id, phase, install })
+}
+
+pub(super) fn add_tries(tx: &mut Tx<'_>, now: Timestamp, report: Report<Vec<Try>>) -> Verb<()> {
+    let attempt = held(tx, &report)?;
+    let job = jobs::load(tx, attempt.job_id)?;
+    for result in report.what {
+        let sql = "INSERT INTO tries (attempt_id, seq, body) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        if tx.change(sql, (Bin(attempt.id.0), result.seq, Json(&result)))? == 1 {
+            let fact = Fact::TestFinished { attempt_id: attempt.id, result: Box::new(result) };
+            tx.tell(now, job.about(), fact)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same file again is harmless; other bytes under its name are refused.
+pub(super) fn add_artifact(tx: &Tx<'_>, report: &Report<Artifact>) -> Verb<()> {
+    let attempt = held(tx, report)?;
+    let artifact = &report.what;
+    if artifact.attempt_id != attempt.id || artifact.job_id != attempt.job_id {
+        return Err(Refusal::Invalid(format!("artifact {} belongs to another attempt", artifact.id)).into());
+    }
+    let sql = "SELECT sha256 FROM artifacts WHERE attempt_id = ?1 AND name = ?2";
+    let kept = tx.first(sql, (Bin(attempt.id.0), &artifact.name), |row| row.get::<_, Digest>(0))?;
+    match kept {
+        Some(Digest(kept)) if kept == artifact.sha256 => return Ok(()),
+        Some(_) => {
+            let what = format!("the attempt has an artifact {:?} with other bytes", artifact.name);
+            return Err(Refusal::Invalid(what).into());
+        }
+        None => {}
+    }
+    let sql = "INSERT INTO artifacts (id, org_id, job_id, attempt_id, name, media_type, size_bytes, sha256, created_at)
+        SELECT ?1, org_id, id, ?3, ?4, ?5, ?6, ?7, ?8 FROM jobs WHERE id = ?2";
+    let (id, job, attempt) = (Bin(artifact.id.0), Bin(attempt.job_id.0), Bin(attempt.id.0));
+    let (name, media_type) = (&artifact.name, &artifact.media_type);
+    let (size, sha256, created_at) = (artifact.size_bytes, Digest(artifact.sha256), At(artifact.created_at));
+    tx.change(sql, (id, job, attempt, name, media_type, size, sha256, created_at))?;
+    Ok(())
+}
+
+/// The outer failure undoes; the inner refusal keeps the event that tells of a late report.
+pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: Report<Finish>) -> Verb<Answer<Finished>> {
+    let attempt = load(tx, report.agent_id, report.attempt_id)?;
+    let job = jobs::load(tx, attempt.job_id)?;
+    let Finish { evidence, random } = report.what;
+    if let (Some(judgement), true, true) =
+        (&attempt.ended, attempt.agent_finished, attempt.epoch == report.epoch)
+    {
+        return Ok(Ok(Finished { judgement: judgement.clone(), conclusion: attempt.concluded }));
+    }
+    let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
+    let seen: Vec<Try> = tx.all(sql, [Bin(attempt.id.0)], |row| json(row, "body"))?;
+    let judgement = verdict::judge(&job.test, &evidence, &seen);
+    if attempt.ended.is_some() || attempt.epoch != report.epoch {
+        let fact = Fact::StaleReport { attempt_id: attempt.id, claimed: judgement.outcome };
+        tx.tell(now, job.about(), fact)?;
+        return Ok(Err(Refusal::LeaseLost { epoch: report.epoch }));
+    }
+    let conclusion = end(tx, now, &attempt, &job, &judgement, random)?;
+    tx.change("UPDATE attempts SET agent_finished = 1 WHERE id = ?1", [Bin(attempt.id.0)])?;
+    Ok(Ok(Finished { judgement, conclusion }))
+}
+
+/// Ends a live attempt, which frees its device, and lets the rules decide about the job if the attempt holds it.
+/// Answers the job's conclusion, if it has one now.
+fn end(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    attempt: &Attempt,
+    job: &Job,
+    judgement: &Judgement,
+    random: u128,
+) -> Verb<Option<Conclusion>> {
+    let Judgement { outcome, reason, detail, tests } = judgement;
+    let fact = Fact::AttemptEnded {
+        attempt_id: attempt.id,
+        device_id: attempt.device_id,
+        outcome: *outcome,
+        reason: Some(*reason),
+        detail: detail.clone(),
+    };
+    tx.tell(now, job.about(), fact)?;
+    let sql =
+        "UPDATE attempts SET ended_at = ?2, outcome = ?3, reason = ?4, detail = ?5, passed = ?6, failed = ?7,
+        flaky = ?8, skipped = ?9 WHERE id = ?1 AND ended_at IS NULL";
+    let (id, at, why) = (Bin(attempt.id.0), At(now), Word(*reason));
+    let counts = (tests.passed, tests.failed, tests.flaky, tests.skipped);
+    let ended =
+        tx.change(sql, (id, at, Word(*outcome), why, detail, counts.0, counts.1, counts.2, counts.3))?;
+    if ended != 1 {
+        return Err(Stop::Corrupt(format!("attempt {} ended twice", attempt.id)));
+    }
+    let concluded = if job.is_held_by(attempt.id) {
+        let because = Because { reason: Some(*reason), detail: detail.clone(), tests: *tests };
+        let command = Command::End { judgement, device: attempt.device_id };
+        jobs::answer(tx, now, job, command, because, random)?
+    } else {
+        job.state.conclusion
+    };
+    tx.change("UPDATE attempts SET concluded = ?2 WHERE id = ?1", (Bin(attempt.id.0), concluded.map(Word)))?;
+    Ok(concluded)
+}
+
+/// Ends live attempts by the server's own judgement. Each draws its own wait from `random`.
+pub(super) fn end_all(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    attempts: Vec<Attempt>,
+    judgement: &Judgement,
+    random: u128,
+) -> Verb<u32> {
+    let mut ended = 0;
+    for attempt in attempts {
+        let job = jobs::load(tx, attempt.job_id)?;
+        end(tx, now, &attempt, &job, judgement, random ^ attempt.id.0)?;
+        ended += 1;
+    }
+    Ok(ended)
+}

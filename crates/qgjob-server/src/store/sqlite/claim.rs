@@ -1,0 +1,172 @@
+//! Leasing jobs: the one place where a job gets a holder.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use qgjob_core::api::agents::Lease;
+use qgjob_core::model::event::Fact;
+use qgjob_core::model::job::Spec;
+use qgjob_core::model::refusal::Refusal;
+use qgjob_core::model::{agent, attempt, device, group};
+use qgjob_core::queue::lifecycle::{self, Change, Command};
+use rusqlite::{Connection, Row};
+
+use super::jobs::{self, Job};
+use super::rows::{self, At, Bin, bin, json, word};
+use super::submit::build_of;
+use super::transaction::{Stop, Tx, Verb, first, not_found};
+use crate::store::Claim;
+
+/// A foreign or unknown device is not found; a device that is not free gets no lease.
+pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: Claim) -> Verb<Option<Lease>> {
+    let sql = format!("{} WHERE d.id = ?1 AND d.agent_id = ?2", rows::DEVICE);
+    let device = tx.first(&sql, (Bin(claim.device_id.0), Bin(claim.agent_id.0)), rows::device)?;
+    let device = device.ok_or_else(|| not_found(format!("device {}", claim.device_id)))?;
+    if let Some(held) = device.attempt_id {
+        return claimed_before(tx, now, &claim, held);
+    }
+    let agent = tx.first("SELECT * FROM agents WHERE id = ?1", [Bin(claim.agent_id.0)], rows::agent)?;
+    let takes_jobs = agent.is_some_and(|agent| agent.state == agent::State::Online);
+    if device.state != device::State::Idle || !takes_jobs {
+        return Ok(None);
+    }
+    let key: Option<group::Key> =
+        tx.first("SELECT key FROM groups WHERE id = ?1", [claim.group_id], |row| json(row, "key"))?;
+    let Some(key) = key else { return Ok(None) };
+    let Some(build) = build_of(tx, &key)? else { return Ok(None) };
+    if !key.accepts(&device, Some(build.platform)) {
+        return Ok(None);
+    }
+    let Some(job) = next_job(tx.connection(), now, &claim)? else { return Ok(None) };
+    match lifecycle::answer(&job.state, Command::Claim, &tx.rules.backoff, now, 0)? {
+        Change::Start => {}
+        other => return Err(Stop::Corrupt(format!("a claim made {other:?} of job {}", job.id))),
+    }
+    start(tx, now, &claim, &device, &job)?;
+    lease(tx.connection(), claim.attempt_id, claim.lease)
+        .map_err(Stop::from)?
+        .map(Some)
+        .ok_or_else(|| Stop::Corrupt(format!("attempt {} is not there after its start", claim.attempt_id)))
+}
+
+/// The same claim again: the agent did not see the answer. Its lease starts anew.
+fn claimed_before(tx: &Tx<'_>, now: Timestamp, claim: &Claim, held: attempt::Id) -> Verb<Option<Lease>> {
+    let sql = "UPDATE attempts SET lease_until = max(lease_until, ?4)
+        WHERE id = ?1 AND agent_id = ?2 AND claim_id = ?3 AND ended_at IS NULL";
+    let until = after(now, claim.lease)?;
+    if tx.change(sql, (Bin(held.0), Bin(claim.agent_id.0), &claim.claim_id, At(until)))? == 0 {
+        return Ok(None);
+    }
+    Ok(lease(tx.connection(), held, claim.lease)?)
+}
+
+/// The most urgent, then the oldest of the group that is due and fits the device.
+fn next_job(connection: &Connection, now: Timestamp, claim: &Claim) -> rusqlite::Result<Option<Job>> {
+    let sql = jobs::select(
+        "WHERE group_id = ?1 AND status = 'queued' AND (not_before IS NULL OR not_before <= ?2)
+         ORDER BY priority DESC, queued_at, ordinal",
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((claim.group_id, At(now)))?;
+    while let Some(row) = rows.next()? {
+        let job = jobs::read(row)?;
+        if claim.take_avoided || !job.state.budget.avoid.contains(&claim.device_id) {
+            return Ok(Some(job));
+        }
+    }
+    Ok(None)
+}
+
+fn start(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim, device: &device::Device, job: &Job) -> Verb<()> {
+    let sql = "UPDATE counters SET value = value + 1 WHERE name = 'epoch' RETURNING value";
+    let epoch: Option<i64> = tx.first(sql, [], |row| row.get(0))?;
+    let epoch = epoch.ok_or_else(|| Stop::Corrupt("the counter of epochs is missing".to_owned()))?;
+    let sql = "SELECT spec FROM run_specs WHERE run_id = ?1";
+    let spec: Option<Spec> = tx.first(sql, [Bin(job.run_id.0)], |row| json(row, "spec"))?;
+    let spec = spec.ok_or_else(|| Stop::Corrupt(format!("run {} has no spec", job.run_id)))?;
+    let number = job.attempts + 1;
+    let (lease_until, timeout_at) =
+        (after(now, claim.lease)?, after(now, Duration::from_millis(spec.timeout_ms))?);
+    let sql = "INSERT INTO attempts (id, job_id, run_id, number, agent_id, device_id, device_name, claim_id, epoch, phase,
+        started_at, lease_until, timeout_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'preparing', ?10, ?11, ?12)";
+    tx.change(
+        sql,
+        rusqlite::params![
+            Bin(claim.attempt_id.0),
+            Bin(job.id.0),
+            Bin(job.run_id.0),
+            number,
+            Bin(claim.agent_id.0),
+            Bin(device.id.0),
+            device.name,
+            claim.claim_id,
+            epoch,
+            At(now),
+            At(lease_until),
+            At(timeout_at)
+        ],
+    )?;
+    let sql = "UPDATE jobs SET status = 'running', phase = 'preparing', attempts = ?2, attempt_id = ?3, device_id = ?4,
+        started_at = coalesce(started_at, ?5), version = version + 1 WHERE id = ?1";
+    tx.change(sql, (Bin(job.id.0), number, Bin(claim.attempt_id.0), Bin(device.id.0), At(now)))?;
+    let fact = Fact::JobStarted {
+        group_id: job.group_id,
+        attempt_id: claim.attempt_id,
+        number,
+        agent_id: claim.agent_id,
+        device_id: device.id,
+        device_name: device.name.clone(),
+    };
+    tx.tell(now, job.about(), fact)?;
+    jobs::count_start(tx, now, job)
+}
+
+const LEASE: &str =
+    "SELECT a.id, a.epoch, a.device_id, a.number, a.job_id, a.run_id, r.org_id, r.app_version_id, v.build,
+    s.spec, j.test FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN runs r ON r.id = a.run_id
+    JOIN run_specs s ON s.run_id = a.run_id
+    JOIN app_versions v ON v.org_id = r.org_id AND v.app_version_id = r.app_version_id";
+
+fn lease(connection: &Connection, id: attempt::Id, lease: Duration) -> rusqlite::Result<Option<Lease>> {
+    first(connection, &format!("{LEASE} WHERE a.id = ?1"), [Bin(id.0)], |row| read_lease(row, lease))
+}
+
+/// The live leases that were given for a claim id.
+pub(super) fn leases_of_claim(
+    connection: &Connection,
+    agent_id: agent::Id,
+    claim_id: &str,
+    lease: Duration,
+) -> rusqlite::Result<Vec<Lease>> {
+    let sql =
+        format!("{LEASE} WHERE a.agent_id = ?1 AND a.claim_id = ?2 AND a.ended_at IS NULL ORDER BY a.epoch");
+    super::transaction::all(connection, &sql, (Bin(agent_id.0), claim_id), |row| read_lease(row, lease))
+}
+
+fn read_lease(row: &Row<'_>, lease: Duration) -> rusqlite::Result<Lease> {
+    let spec: Spec = json(row, "spec")?;
+    Ok(Lease {
+        attempt_id: attempt::Id(bin(row, "id")?),
+        epoch: row.get("epoch")?,
+        lease_ms: lease.as_millis() as u64,
+        device_id: device::Id(bin(row, "device_id")?),
+        number: row.get("number")?,
+        job_id: qgjob_core::model::job::Id(bin(row, "job_id")?),
+        run_id: qgjob_core::model::run::Id(bin(row, "run_id")?),
+        org_id: word(row, "org_id")?,
+        app_version_id: word(row, "app_version_id")?,
+        build: json(row, "build")?,
+        bundle_sha256: spec.bundle_sha256,
+        test: word(row, "test")?,
+        timeout_ms: spec.timeout_ms,
+        test_retries: spec.test_retries,
+        reset: spec.reset,
+        env: spec.env,
+    })
+}
+
+/// `now` and a while, as long as the calendar allows.
+pub(super) fn after(now: Timestamp, wait: Duration) -> Verb<Timestamp> {
+    let wait = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
+    wait.ok_or_else(|| Refusal::Invalid("the time is too long".to_owned()).into())
+}

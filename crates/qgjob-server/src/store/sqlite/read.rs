@@ -1,0 +1,285 @@
+//! Reading: what is outside the scope is not found.
+
+use qgjob_core::api::runs::Installs;
+use qgjob_core::model::attempt::{self, Attempt};
+use qgjob_core::model::event::{Event, Seq};
+use qgjob_core::model::job::{self, Job};
+use qgjob_core::model::name::OrgId;
+use qgjob_core::model::run::{self, Run};
+use qgjob_core::model::test_result::Try;
+use qgjob_core::model::{agent, device, group};
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, Row, params_from_iter};
+
+use super::rows::{self, At, Bin, Ids, Word, at, bin, json, opt_at, opt_bin, opt_word, word};
+use super::transaction::{all, first};
+use crate::store::{EventFilter, Gauges, GroupRow, JobFacts, JobFilter, RunFilter, Scope, WaitingJob};
+
+/// Conditions that must all hold, with their parameters in order.
+#[derive(Default)]
+struct Where<'a> {
+    conditions: Vec<&'static str>,
+    params: Vec<Box<dyn ToSql + 'a>>,
+}
+
+impl<'a> Where<'a> {
+    /// Adds a condition; its only parameter is written as `?`.
+    fn and(&mut self, condition: &'static str, param: impl ToSql + 'a) {
+        self.conditions.push(condition);
+        self.params.push(Box::new(param));
+    }
+
+    fn and_if(&mut self, condition: &'static str, param: Option<impl ToSql + 'a>) {
+        if let Some(param) = param {
+            self.and(condition, param);
+        }
+    }
+
+    fn and_seen(&mut self, condition: &'static str, scope: &'a Scope) {
+        match scope {
+            Scope::All => {}
+            Scope::Org(org) => self.and(condition, Word(org)),
+        }
+    }
+
+    fn query<T>(
+        self,
+        connection: &Connection,
+        select: &str,
+        rest: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let conditions =
+            if self.conditions.is_empty() { "1".to_owned() } else { self.conditions.join(" AND ") };
+        let sql = format!("{select} WHERE {conditions} {rest}");
+        all(connection, &sql, params_from_iter(self.params), read)
+    }
+}
+
+pub(super) fn run(c: &Connection, scope: &Scope, id: run::Id) -> rusqlite::Result<Option<(Run, Installs)>> {
+    let found = first(c, &format!("{} WHERE r.id = ?1", rows::RUN), [Bin(id.0)], rows::run)?;
+    Ok(found.filter(|(run, _)| scope.sees(&run.org_id)))
+}
+
+pub(super) fn runs(
+    c: &Connection,
+    scope: &Scope,
+    filter: &RunFilter,
+    before: Option<run::Id>,
+    limit: u32,
+) -> rusqlite::Result<Vec<(Run, Installs)>> {
+    let mut wanted = Where::default();
+    wanted.and_seen("r.org_id = ?", scope);
+    wanted.and_if("r.org_id = ?", filter.org_id.as_ref().map(Word));
+    wanted.and_if("r.status = ?", filter.status.map(Word));
+    wanted.and_if("r.conclusion = ?", filter.conclusion.map(Word));
+    wanted.and_if("r.app_version_id = ?", filter.app_version_id.as_ref().map(Word));
+    if let Some((key, value)) = &filter.label {
+        let label = serde_json::json!([key, value]).to_string();
+        wanted
+            .and("EXISTS (SELECT 1 FROM json_each(s.labels) l WHERE json_array(l.key, l.value) = ?)", label);
+    }
+    wanted.and_if("r.id < ?", before.map(|id| Bin(id.0)));
+    wanted.query(c, rows::RUN, &format!("ORDER BY r.id DESC LIMIT {limit}"), rows::run)
+}
+
+pub(super) fn job(c: &Connection, scope: &Scope, id: job::Id) -> rusqlite::Result<Option<(Job, JobFacts)>> {
+    let found = first(c, &format!("{} WHERE j.id = ?1", rows::JOB), [Bin(id.0)], job_with_facts)?;
+    Ok(found.filter(|(job, _)| scope.sees(&job.org_id)))
+}
+
+fn job_with_facts(row: &Row<'_>) -> rusqlite::Result<(Job, JobFacts)> {
+    Ok((rows::job(row)?, rows::job_facts(row)?))
+}
+
+pub(super) fn jobs(
+    c: &Connection,
+    scope: &Scope,
+    filter: &JobFilter,
+    before: Option<job::Id>,
+    limit: u32,
+) -> rusqlite::Result<Vec<(Job, JobFacts)>> {
+    let mut wanted = Where::default();
+    wanted.and_seen("j.org_id = ?", scope);
+    wanted.and_if("j.org_id = ?", filter.org_id.as_ref().map(Word));
+    wanted.and_if("j.run_id = ?", filter.run_id.map(|id| Bin(id.0)));
+    wanted.and_if("j.status = ?", filter.status.map(Word));
+    wanted.and_if("j.conclusion = ?", filter.conclusion.map(Word));
+    wanted.and_if("r.app_version_id = ?", filter.app_version_id.as_ref().map(Word));
+    let before = before.map(|id| Bin(id.0));
+    let order = if filter.run_id.is_some() {
+        wanted.and_if("j.ordinal > (SELECT ordinal FROM jobs WHERE id = ?)", before);
+        "j.ordinal"
+    } else {
+        wanted.and_if("j.id < ?", before);
+        "j.id DESC"
+    };
+    wanted.query(c, rows::JOB, &format!("ORDER BY {order} LIMIT {limit}"), job_with_facts)
+}
+
+/// Reads ids only, newest first, and stops at 3.
+pub(super) fn jobs_by_suffix(c: &Connection, scope: &Scope, suffix: &str) -> rusqlite::Result<Vec<job::Id>> {
+    let suffix = suffix.to_ascii_lowercase();
+    let (sql, params) = match scope {
+        Scope::All => ("SELECT id FROM jobs ORDER BY id DESC", vec![]),
+        Scope::Org(org) => ("SELECT id FROM jobs WHERE org_id = ? ORDER BY id DESC", vec![org.to_string()]),
+    };
+    let mut statement = c.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(params))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()?
+        && found.len() < 3
+    {
+        let id = job::Id(bin(row, "id")?);
+        if !suffix.is_empty() && id.to_string().ends_with(&suffix) {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn attempts(c: &Connection, job: job::Id) -> rusqlite::Result<Vec<(Attempt, String)>> {
+    let sql = "SELECT * FROM attempts WHERE job_id = ?1 ORDER BY number";
+    all(c, sql, [Bin(job.0)], |row| Ok((rows::attempt(row)?, row.get("device_name")?)))
+}
+
+pub(super) fn attempt(c: &Connection, id: attempt::Id) -> rusqlite::Result<Option<(Attempt, Job)>> {
+    let attempt = first(c, "SELECT * FROM attempts WHERE id = ?1", [Bin(id.0)], rows::attempt)?;
+    let Some(attempt) = attempt else { return Ok(None) };
+    let job = first(c, &format!("{} WHERE j.id = ?1", rows::JOB), [Bin(attempt.job_id.0)], rows::job)?;
+    Ok(job.map(|job| (attempt, job)))
+}
+
+pub(super) fn tries(c: &Connection, job: job::Id) -> rusqlite::Result<Vec<(attempt::Id, Try)>> {
+    let sql = "SELECT t.attempt_id, t.body FROM attempts a JOIN tries t ON t.attempt_id = a.id
+        WHERE a.job_id = ?1 ORDER BY a.number, t.seq";
+    all(c, sql, [Bin(job.0)], |row| Ok((attempt::Id(bin(row, "attempt_id")?), json(row, "body")?)))
+}
+
+pub(super) fn events_after(
+    c: &Connection,
+    scope: &Scope,
+    filter: EventFilter,
+    after: Seq,
+    limit: u32,
+) -> rusqlite::Result<Vec<Event>> {
+    let mut wanted = Where::default();
+    match filter {
+        EventFilter::All => {}
+        EventFilter::Run(id) => wanted.and("run_id = ?", Bin(id.0)),
+        EventFilter::Job(id) => wanted.and("job_id = ?", Bin(id.0)),
+    }
+    wanted.and_seen("org_id = ?", scope);
+    wanted.and("seq > ?", after.min(i64::MAX as u64));
+    wanted.query(c, "SELECT * FROM events", &format!("ORDER BY seq LIMIT {limit}"), |row| {
+        Ok(Event {
+            seq: row.get("seq")?,
+            at: at(row, "at")?,
+            org_id: opt_word(row, "org_id")?,
+            run_id: opt_bin(row, "run_id")?.map(run::Id),
+            job_id: opt_bin(row, "job_id")?.map(job::Id),
+            fact: json(row, "fact")?,
+        })
+    })
+}
+
+pub(super) fn last_seq(c: &Connection) -> rusqlite::Result<Seq> {
+    // Not the newest row: that one may have been deleted.
+    let seq = first(c, "SELECT seq FROM sqlite_sequence WHERE name = 'events'", [], |row| row.get(0))?;
+    Ok(seq.unwrap_or(0))
+}
+
+const GROUP: &str = "SELECT g.id, g.key, v.build,
+    (SELECT count(*) FROM jobs WHERE group_id = g.id AND status = 'running') AS running
+    FROM groups g LEFT JOIN app_versions v ON v.org_id = g.org_id AND v.app_version_id = g.app_version_id";
+
+fn group_row(row: &Row<'_>) -> rusqlite::Result<GroupRow> {
+    let build = row.get::<_, Option<rows::Json<_>>>("build")?.map(|build| build.0);
+    Ok(GroupRow { id: row.get("id")?, key: json(row, "key")?, build, running: row.get("running")? })
+}
+
+pub(super) fn groups(c: &Connection) -> rusqlite::Result<Vec<GroupRow>> {
+    let sql = format!(
+        "{GROUP} WHERE g.id IN (SELECT group_id FROM jobs WHERE status = 'queued'
+            UNION SELECT group_id FROM jobs WHERE status = 'running'
+            UNION SELECT group_id FROM jobs WHERE status = 'scheduled') ORDER BY g.id"
+    );
+    all(c, &sql, [], group_row)
+}
+
+pub(super) fn group(c: &Connection, id: group::Id) -> rusqlite::Result<Option<GroupRow>> {
+    first(c, &format!("{GROUP} WHERE g.id = ?1"), [id], group_row)
+}
+
+pub(super) fn waiting_jobs(c: &Connection) -> rusqlite::Result<Vec<WaitingJob>> {
+    let sql = "SELECT id, group_id, priority, queued_at, not_before, avoid FROM jobs WHERE status = 'queued'
+        ORDER BY queued_at, ordinal";
+    all(c, sql, [], |row| {
+        Ok(WaitingJob {
+            id: job::Id(bin(row, "id")?),
+            group_id: row.get("group_id")?,
+            priority: row.get("priority")?,
+            queued_at: at(row, "queued_at")?,
+            not_before: opt_at(row, "not_before")?,
+            avoid: row.get::<_, Ids>("avoid")?.0,
+        })
+    })
+}
+
+pub(super) fn gauges(c: &Connection) -> rusqlite::Result<Gauges> {
+    let count = |sql: &str| c.prepare_cached(sql)?.query_row([], |row| row.get::<_, u64>(0));
+    let jobs = vec![
+        (job::Status::Scheduled, count("SELECT count(*) FROM jobs WHERE status = 'scheduled'")?),
+        (job::Status::Queued, count("SELECT count(*) FROM jobs WHERE status = 'queued'")?),
+        (job::Status::Running, count("SELECT count(*) FROM jobs WHERE status = 'running'")?),
+    ];
+    let oldest: Option<Option<At>> =
+        first(c, "SELECT min(queued_at) FROM jobs WHERE status = 'queued'", [], |row| row.get(0))?;
+    let mut gauges = Gauges { jobs, oldest_queued_at: oldest.flatten().map(|at| at.0), ..Gauges::default() };
+    for device in all(c, rows::DEVICE, [], rows::device)? {
+        let kind = (device.state, device.platform);
+        match gauges.devices.iter_mut().find(|(state, platform, _)| (*state, *platform) == kind) {
+            Some((_, _, count)) => *count += 1,
+            None => gauges.devices.push((kind.0, kind.1, 1)),
+        }
+    }
+    for agent in agents(c)? {
+        match gauges.agents.iter_mut().find(|(state, _)| *state == agent.state) {
+            Some((_, count)) => *count += 1,
+            None => gauges.agents.push((agent.state, 1)),
+        }
+    }
+    Ok(gauges)
+}
+
+pub(super) fn agents(c: &Connection) -> rusqlite::Result<Vec<agent::Agent>> {
+    all(c, "SELECT * FROM agents ORDER BY name", [], rows::agent)
+}
+
+pub(super) fn devices(c: &Connection, scope: &Scope) -> rusqlite::Result<Vec<device::Device>> {
+    let mut wanted = Where::default();
+    wanted.and_seen("(d.serves IS NULL OR d.serves = ?)", scope);
+    wanted.query(c, rows::DEVICE, "ORDER BY d.name, d.id", rows::device)
+}
+
+pub(super) fn app_versions(
+    c: &Connection,
+    scope: &Scope,
+    limit: u32,
+) -> rusqlite::Result<Vec<qgjob_core::model::build::AppVersion>> {
+    let mut wanted = Where::default();
+    wanted.and_seen("org_id = ?", scope);
+    let rest = format!("ORDER BY created_at DESC, app_version_id LIMIT {limit}");
+    wanted.query(c, "SELECT * FROM app_versions", &rest, super::library::app_version)
+}
+
+pub(super) fn artifact(
+    c: &Connection,
+    scope: &Scope,
+    id: qgjob_core::model::artifact::Id,
+) -> rusqlite::Result<Option<(qgjob_core::model::artifact::Artifact, OrgId)>> {
+    let found = first(c, "SELECT * FROM artifacts WHERE id = ?1", [Bin(id.0)], |row| {
+        Ok((rows::artifact(row)?, word::<OrgId>(row, "org_id")?))
+    })?;
+    Ok(found.filter(|(_, org)| scope.sees(org)))
+}

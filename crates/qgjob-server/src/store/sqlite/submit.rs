@@ -1,0 +1,284 @@
+//! Making runs, and cancelling.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use qgjob_core::model::event::Fact;
+use qgjob_core::model::job::{self, Status};
+use qgjob_core::model::name::{IdempotencyKey, OrgId};
+use qgjob_core::model::refusal::Refusal;
+use qgjob_core::model::run::{self, JobCounts, Run};
+use qgjob_core::model::sha256::Sha256;
+use qgjob_core::model::test_result::Counts;
+use qgjob_core::model::{build, group};
+use qgjob_core::queue::lifecycle::Command;
+use qgjob_core::queue::rollup;
+
+use super::jobs::{self, Because};
+use super::rows::{self, At, Bin, Digest, Json, Word, json};
+use super::transaction::{About, Stop, Tx, Verb, not_found};
+use crate::store::{Accepted, Cancel, Scope, Submission};
+
+/// How long an idempotency key is remembered.
+pub(super) const KEY_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What is known of an idempotency key.
+struct Known {
+    fingerprint: Option<Sha256>,
+    run_id: Option<run::Id>,
+}
+
+pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: Submission) -> Verb<Accepted> {
+    let Submission { run_id, job_ids, run, retry_of, key } = submission;
+    if job_ids.is_empty() || job_ids.len() != run.tests.len() {
+        return Err(
+            Refusal::Invalid(format!("{} tests and {} ids of jobs", run.tests.len(), job_ids.len())).into()
+        );
+    }
+    let known = match &key {
+        Some((key, _)) => known_key(tx, &run.org_id, key)?,
+        None => None,
+    };
+    if let (Some(Known { fingerprint, run_id: Some(earlier) }), Some((_, fingerprint_now))) = (&known, &key) {
+        if fingerprint.as_ref() != Some(fingerprint_now) {
+            return Err(Refusal::KeyReused.into());
+        }
+        return accepted(tx, *earlier, true);
+    }
+    let blob = "SELECT 1 FROM blobs WHERE org_id = ?1 AND sha256 = ?2";
+    if tx.first(blob, (Word(&run.org_id), Digest(run.bundle_sha256)), |_| Ok(()))?.is_none() {
+        return Err(Refusal::NotUploaded { what: "bundle", sha256: run.bundle_sha256 }.into());
+    }
+    let options = run.options;
+    let scheduled = options.not_before.filter(|at| *at > now);
+    let queue_timeout = SignedDuration::try_from(Duration::from_millis(options.queue_timeout_ms));
+    let queue_deadline = queue_timeout.ok().and_then(|wait| scheduled.unwrap_or(now).checked_add(wait).ok());
+    let queue_deadline =
+        queue_deadline.ok_or_else(|| Refusal::Invalid("the queue timeout is too long".to_owned()))?;
+    let group_key = group::Key {
+        org_id: run.org_id.clone(),
+        app_version_id: run.app_version_id.clone(),
+        platform: options.platform,
+        target: options.target,
+        selector: options.selector.clone(),
+    };
+    let group_id = group_of(tx, &group_key)?;
+    let spec = job::Spec {
+        test: run.tests[0].clone(),
+        bundle_sha256: run.bundle_sha256,
+        platform: options.platform,
+        target: options.target,
+        selector: options.selector,
+        priority: options.priority,
+        timeout_ms: options.timeout_ms,
+        infra_retries: options.infra_retries,
+        test_retries: options.test_retries,
+        reset: options.reset,
+        env: options.env,
+    };
+    let total = job_ids.len() as u32;
+    let mut counts = JobCounts { total, ..JobCounts::default() };
+    *(if scheduled.is_some() { &mut counts.scheduled } else { &mut counts.queued }) = total;
+    let status = if scheduled.is_some() { Status::Scheduled } else { Status::Queued };
+    let made = Run {
+        id: run_id,
+        org_id: run.org_id,
+        app_version_id: run.app_version_id,
+        name: run.name,
+        labels: run.labels,
+        idempotency_key: key.as_ref().map(|(key, _)| key.clone()),
+        retry_of,
+        status: rollup::status(&counts),
+        conclusion: None,
+        jobs: counts,
+        created_at: now,
+        finished_at: None,
+        version: 1,
+    };
+    insert_run(tx, &made, &spec)?;
+    let mut jobs = Vec::with_capacity(job_ids.len());
+    for (id, test) in job_ids.into_iter().zip(run.tests) {
+        let job = job::Job {
+            id,
+            run_id,
+            org_id: made.org_id.clone(),
+            app_version_id: made.app_version_id.clone(),
+            spec: job::Spec { test, ..spec.clone() },
+            status,
+            conclusion: None,
+            reason: None,
+            detail: None,
+            phase: None,
+            attempts: 0,
+            infra_faults: 0,
+            avoid: Vec::new(),
+            not_before: scheduled,
+            queue_deadline,
+            device_id: None,
+            tests: Counts::default(),
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            version: 1,
+        };
+        insert_job(tx, now, group_id, &job)?;
+        jobs.push(job);
+    }
+    if let Some((key, fingerprint)) = &key {
+        let sql = "INSERT INTO idempotency_keys (org_id, key, fingerprint, run_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
+            ON CONFLICT (org_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, run_id = excluded.run_id";
+        tx.change(sql, (Word(&made.org_id), Word(key), Digest(*fingerprint), Bin(run_id.0), At(now)))?;
+    }
+    if known.is_some() {
+        // The key was cancelled before its submission came.
+        cancel_run(tx, now, run_id)?;
+        return accepted(tx, run_id, false);
+    }
+    let app_sha256 = build_of(tx, &group_key)?.map(|build| build.sha256);
+    Ok(Accepted { run: made, jobs, app_sha256, replayed: false })
+}
+
+fn known_key(tx: &Tx<'_>, org: &OrgId, key: &IdempotencyKey) -> Verb<Option<Known>> {
+    let sql = "SELECT fingerprint, run_id FROM idempotency_keys WHERE org_id = ?1 AND key = ?2";
+    let known = tx.first(sql, (Word(org), Word(key)), |row| {
+        let fingerprint = row.get::<_, Option<Digest>>(0)?.map(|digest| digest.0);
+        Ok(Known { fingerprint, run_id: row.get::<_, Option<Bin>>(1)?.map(|id| run::Id(id.0)) })
+    })?;
+    Ok(known)
+}
+
+fn group_of(tx: &Tx<'_>, key: &group::Key) -> Verb<group::Id> {
+    let found = tx.first("SELECT id FROM groups WHERE key = ?1", [Json(key)], |row| row.get(0))?;
+    if let Some(id) = found {
+        return Ok(id);
+    }
+    let sql = "INSERT INTO groups (key, org_id, app_version_id) VALUES (?1, ?2, ?3)";
+    tx.change(sql, (Json(key), Word(&key.org_id), Word(&key.app_version_id)))?;
+    Ok(tx.connection().last_insert_rowid())
+}
+
+/// The build that the group's label names, once it is bound.
+pub(super) fn build_of(tx: &Tx<'_>, key: &group::Key) -> Verb<Option<build::Build>> {
+    let sql = "SELECT build FROM app_versions WHERE org_id = ?1 AND app_version_id = ?2";
+    Ok(tx.first(sql, (Word(&key.org_id), Word(&key.app_version_id)), |row| json(row, "build"))?)
+}
+
+fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec) -> Verb<()> {
+    let sql = "INSERT INTO runs (id, org_id, app_version_id, idempotency_key, retry_of, status, total, scheduled, queued,
+        created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let key = run.idempotency_key.as_ref().map(Word);
+    let retry_of = run.retry_of.map(|id| Bin(id.0));
+    let names = (Word(&run.org_id), Word(&run.app_version_id));
+    let counts = (run.jobs.total, run.jobs.scheduled, run.jobs.queued);
+    tx.change(
+        sql,
+        rusqlite::params![
+            Bin(run.id.0),
+            names.0,
+            names.1,
+            key,
+            retry_of,
+            Word(run.status),
+            counts.0,
+            counts.1,
+            counts.2,
+            At(run.created_at)
+        ],
+    )?;
+    let sql = "INSERT INTO run_specs (run_id, name, labels, spec) VALUES (?1, ?2, ?3, ?4)";
+    tx.change(sql, (Bin(run.id.0), &run.name, Json(&run.labels), Json(spec)))?;
+    Ok(())
+}
+
+fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::Job) -> Verb<()> {
+    let sql = "INSERT INTO jobs (id, run_id, org_id, group_id, test, priority, infra_retries, status, not_before, queued_at,
+        queue_deadline, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    let queued_at = (job.status == Status::Queued).then_some(At(now));
+    tx.change(
+        sql,
+        rusqlite::params![
+            Bin(job.id.0),
+            Bin(job.run_id.0),
+            Word(&job.org_id),
+            group_id,
+            Word(&job.spec.test),
+            job.spec.priority.get(),
+            job.spec.infra_retries,
+            Word(job.status),
+            job.not_before.map(At),
+            queued_at,
+            At(job.queue_deadline),
+            At(now)
+        ],
+    )?;
+    let about = About { org_id: Some(&job.org_id), run_id: Some(job.run_id), job_id: Some(job.id) };
+    let fact = match job.not_before {
+        Some(not_before) => Fact::JobScheduled { not_before },
+        None => Fact::JobQueued {
+            group_id,
+            priority: job.spec.priority.get(),
+            not_before: None,
+            reason: None,
+            detail: None,
+            avoid: Vec::new(),
+        },
+    };
+    tx.tell(now, about, fact)
+}
+
+/// A run that is in the store, as the answer to a submission.
+fn accepted(tx: &Tx<'_>, run_id: run::Id, replayed: bool) -> Verb<Accepted> {
+    let sql = format!("{} WHERE r.id = ?1", rows::RUN);
+    let found = tx.first(&sql, [Bin(run_id.0)], rows::run)?;
+    let (run, _) =
+        found.ok_or_else(|| Stop::Corrupt(format!("a key names run {run_id}, which is missing")))?;
+    let jobs =
+        tx.all(&format!("{} WHERE j.run_id = ?1 ORDER BY j.ordinal", rows::JOB), [Bin(run_id.0)], rows::job)?;
+    let sql = "SELECT build FROM app_versions WHERE org_id = ?1 AND app_version_id = ?2";
+    let build: Option<build::Build> =
+        tx.first(sql, (Word(&run.org_id), Word(&run.app_version_id)), |row| json(row, "build"))?;
+    Ok(Accepted { run, jobs, app_sha256: build.map(|build| build.sha256), replayed })
+}
+
+pub(super) fn cancel(tx: &mut Tx<'_>, now: Timestamp, scope: &Scope, what: &Cancel) -> Verb<()> {
+    match what {
+        Cancel::Job(id) => {
+            let job = jobs::load(tx, *id)?;
+            if !scope.sees(&job.org_id) {
+                return Err(not_found(format!("job {id}")));
+            }
+            jobs::answer(tx, now, &job, Command::Cancel, Because::default(), 0).map(|_| ())
+        }
+        Cancel::Run(id) => {
+            let org = tx.first("SELECT org_id FROM runs WHERE id = ?1", [Bin(id.0)], |row| {
+                rows::word(row, "org_id")
+            })?;
+            if !org.is_some_and(|org| scope.sees(&org)) {
+                return Err(not_found(format!("run {id}")));
+            }
+            cancel_run(tx, now, *id)
+        }
+        Cancel::Key(org, key) => {
+            if !scope.sees(org) {
+                return Err(not_found(format!("org {org}")));
+            }
+            match known_key(tx, org, key)? {
+                Some(Known { run_id: Some(run_id), .. }) => cancel_run(tx, now, run_id),
+                Some(Known { run_id: None, .. }) => Ok(()),
+                None => {
+                    let sql = "INSERT INTO idempotency_keys (org_id, key, created_at) VALUES (?1, ?2, ?3)";
+                    tx.change(sql, (Word(org), Word(key), At(now)))?;
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+fn cancel_run(tx: &mut Tx<'_>, now: Timestamp, run_id: run::Id) -> Verb<()> {
+    let sql = jobs::select("WHERE run_id = ?1 AND status <> 'completed' ORDER BY ordinal");
+    for job in tx.all(&sql, [Bin(run_id.0)], jobs::read)? {
+        jobs::answer(tx, now, &job, Command::Cancel, Because::default(), 0)?;
+    }
+    Ok(())
+}

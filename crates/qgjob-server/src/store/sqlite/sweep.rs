@@ -1,0 +1,66 @@
+//! What happens because time passes.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use qgjob_core::queue::lifecycle::Command;
+use qgjob_core::queue::verdict::Judgement;
+
+use super::jobs::{self, Because};
+use super::rows::At;
+use super::submit::KEY_KEPT;
+use super::transaction::{Stop, Tx, Verb};
+use super::{agents, attempts};
+use crate::store::Swept;
+
+/// Most rows of a kind in one sweep, so that others do not wait for long; the next sweep takes the rest.
+const MOST: u32 = 1000;
+
+pub(super) fn sweep(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    grace: Duration,
+    silent: Duration,
+    random: u128,
+) -> Verb<Swept> {
+    let sql =
+        "SELECT * FROM attempts WHERE ended_at IS NULL AND lease_until <= ?1 ORDER BY lease_until LIMIT ?2";
+    let expired = tx.all(sql, (At(now), MOST), attempts::read)?;
+    let leases_expired = attempts::end_all(tx, now, expired, &Judgement::lost(), random)?;
+
+    let sql =
+        "SELECT * FROM attempts WHERE ended_at IS NULL AND timeout_at <= ?1 ORDER BY timeout_at LIMIT ?2";
+    let overdue = tx.all(sql, (At(before(now, grace)?), MOST), attempts::read)?;
+    attempts::end_all(tx, now, overdue, &Judgement::overdue(), random)?;
+
+    let sql = jobs::select(
+        "WHERE started_at IS NULL AND finished_at IS NULL AND queue_deadline <= ?1 ORDER BY queue_deadline LIMIT ?2",
+    );
+    let late = tx.all(&sql, (At(now), MOST), jobs::read)?;
+    for job in &late {
+        jobs::answer(tx, now, job, Command::GiveUpWaiting, Because::default(), random)?;
+    }
+
+    let sql =
+        jobs::select("WHERE status = 'scheduled' AND not_before <= ?1 ORDER BY not_before, ordinal LIMIT ?2");
+    let due = tx.all(&sql, (At(now), MOST), jobs::read)?;
+    for job in &due {
+        jobs::answer(tx, now, job, Command::Due, Because::default(), random)?;
+    }
+
+    let agents_gone = agents::silence(tx, now, before(now, silent)?)?;
+    let sql = "DELETE FROM idempotency_keys WHERE (org_id, key) IN
+        (SELECT org_id, key FROM idempotency_keys WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2)";
+    tx.change(sql, (At(now - KEY_KEPT), MOST))?;
+    Ok(Swept {
+        leases_expired,
+        deadlines_missed: late.len() as u32,
+        became_due: due.len() as u32,
+        agents_gone,
+    })
+}
+
+fn before(now: Timestamp, while_ago: Duration) -> Verb<Timestamp> {
+    let at = SignedDuration::try_from(while_ago).ok().and_then(|while_ago| now.checked_sub(while_ago).ok());
+    at.ok_or_else(|| Stop::Corrupt("a time before the calendar's begin".to_owned()))
+}
