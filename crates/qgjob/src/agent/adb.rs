@@ -19,6 +19,7 @@ pub use package::Installed;
 pub use shell::Output;
 pub use track::{DeviceLists, Listed};
 
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::process::{self, Launch};
@@ -160,8 +161,9 @@ impl Adb {
     /// The screen as a PNG.
     pub async fn screencap(&self, serial: &str) -> Result<Vec<u8>, Error> {
         let png = within("screencap", LONG, async {
-            let mut stream = self.exec(serial, "screencap -p").await?;
-            stream.read_to_end().await
+            let mut png = Vec::new();
+            self.exec(serial, "screencap -p").await?.read_to_end(&mut png).await?;
+            Ok(png)
         })
         .await?;
         if !png.starts_with(b"\x89PNG\r\n\x1a\n") {
@@ -171,11 +173,15 @@ impl Adb {
         Ok(png)
     }
 
-    /// Opens a stream to a command on the device, without a terminal: its raw stdin, and its stdout.
-    async fn exec(&self, serial: &str, command: &str) -> Result<Socket, Error> {
-        let mut socket = Socket::to_device(self, serial).await?;
-        socket.request(&format!("exec:{command}")).await?;
-        Ok(socket)
+    /// Starts a command on the device without a terminal and returns its raw stdin and stdout. It ends with
+    /// the stream, which also ends when the device leaves. Reading has no limit of time: that is the caller's.
+    pub async fn exec(&self, serial: &str, command: &str) -> Result<TcpStream, Error> {
+        within(command, SHORT, async {
+            let mut socket = Socket::to_device(self, serial).await?;
+            socket.request(&format!("exec:{command}")).await?;
+            Ok(socket.into_stream())
+        })
+        .await
     }
 
     /// One question to the server itself, one text back.

@@ -81,9 +81,16 @@ pub struct Closing {
     pub facts: Facts,
     /// Sessions the runner had left and the gateway ended.
     pub ended: u32,
-    /// Sessions that could not be ended, with reasons. Unless this is empty, the device must not be used
-    /// again before its Appium is restarted.
+    /// Sessions that could not be ended, with reasons.
     pub failed: Vec<String>,
+}
+
+impl Closing {
+    /// Whether the device's Appium must be restarted before the device is used again: a session may live
+    /// on in it, and would interfere with the next attempt when it ends.
+    pub fn needs_new_appium(&self) -> bool {
+        !self.failed.is_empty() || self.facts.appium_hung
+    }
 }
 
 /// A running gateway. Dropping it closes the port but leaves sessions: call [`Gateway::close`].

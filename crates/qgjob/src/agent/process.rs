@@ -34,10 +34,11 @@ const MARK: &str = "QGJOB_PROCESS";
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Variables of the agent's environment that a child may see: where things are, which language, and how
-/// to reach the network. Secrets of the agent are not among them.
+/// to reach the network. Secrets of the agent are not among them, nor npm settings that hold some.
 const INHERITED: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "XDG_CACHE_HOME"];
 const INHERITED_PREFIXES: &[&str] = &["LC_", "NPM_CONFIG_"];
+const SECRET: &[&str] = &["AUTH", "PASSWORD", "TOKEN"];
 const INHERITED_NETWORK: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -68,7 +69,8 @@ pub fn host_env() -> BTreeMap<String, String> {
             let upper = name.to_ascii_uppercase();
             INHERITED.contains(&name.as_str())
                 || INHERITED_NETWORK.contains(&upper.as_str())
-                || INHERITED_PREFIXES.iter().any(|p| upper.starts_with(p))
+                || (INHERITED_PREFIXES.iter().any(|p| upper.starts_with(p))
+                    && !SECRET.iter().any(|word| upper.contains(word)))
         })
         .collect()
 }

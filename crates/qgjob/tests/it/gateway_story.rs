@@ -105,6 +105,7 @@ async fn one_install_serves_every_test_and_each_begins_with_cleared_data() {
 
     let closing = gateway.close(LIMIT).await;
     assert_eq!((closing.ended, closing.failed.as_slice()), (0, &[][..]));
+    assert!(!closing.needs_new_appium());
     let facts = closing.facts;
     assert_eq!((facts.sessions_created, facts.installs, facts.requests), (3, 0, 9));
     assert!(facts.sessions_failed.is_empty() && facts.request_bytes > 0 && facts.response_bytes > 0);
@@ -295,6 +296,7 @@ async fn trap_11_a_hung_appium_costs_its_limit_once_and_not_four_times() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(fake.created.load(Ordering::SeqCst), 1);
     assert!(gateway.facts().appium_hung);
+    assert!(gateway.close(LIMIT).await.needs_new_appium());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,6 +355,7 @@ async fn a_session_that_cannot_be_ended_is_reported() {
     let closing = gateway.close(LIMIT).await;
     assert_eq!((closing.ended, closing.failed.len()), (0, 1));
     assert!(closing.failed[0].contains("s1"), "{closing:?}");
+    assert!(closing.needs_new_appium());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,8 +93,8 @@ impl Adb {
         let size = file.metadata().await.map_err(InstallError::File)?.len();
         let limit = BASE + Duration::from_secs(size / SLOWEST_RATE);
         let answer = within("package install", limit, async {
-            let socket = self.exec(serial, &format!("cmd package install -S {size} -r -t -g")).await?;
-            let (mut reader, mut writer) = socket.into_stream().into_split();
+            let stream = self.exec(serial, &format!("cmd package install -S {size} -r -t -g")).await?;
+            let (mut reader, mut writer) = stream.into_split();
             let send = async {
                 // A device that refuses early closes its side; its answer says why, so the failed write does not count.
                 let _ = tokio::io::copy(&mut file, &mut writer).await;

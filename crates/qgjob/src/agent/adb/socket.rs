@@ -81,13 +81,6 @@ impl Socket {
         self.stream.read_exact(buffer).await.map(drop).map_err(|e| self.lost(e))
     }
 
-    /// Everything up to the end of the stream.
-    pub async fn read_to_end(&mut self) -> Result<Vec<u8>, Error> {
-        let mut all = Vec::new();
-        self.stream.read_to_end(&mut all).await.map_err(|e| self.lost(e))?;
-        Ok(all)
-    }
-
     /// The bare connection, for whoever reads and writes at the same time.
     pub fn into_stream(self) -> TcpStream {
         self.stream

@@ -102,7 +102,8 @@ pub async fn forward(shared: &Arc<Shared>, command: Command) -> Response {
     let answer = match send(shared, command).await {
         Ok(answer) => answer,
         Err(cause) => {
-            shared.book().facts.appium_hung = true;
+            // One broken connection is no proof, a closed port is.
+            shared.book().facts.appium_hung |= cause.is_connect();
             let message = format!("Appium does not answer: {}", reason(&cause));
             note_error(shared, &name, "unknown error", &message);
             return error(StatusCode::INTERNAL_SERVER_ERROR, "unknown error", &message);
