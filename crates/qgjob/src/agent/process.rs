@@ -64,7 +64,8 @@ pub enum Error {
 
 /// The part of the agent's own environment that children see.
 pub fn host_env() -> BTreeMap<String, String> {
-    std::env::vars()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| {
             let upper = name.to_ascii_uppercase();
             INHERITED.contains(&name.as_str())
