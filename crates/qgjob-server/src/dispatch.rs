@@ -49,7 +49,11 @@ impl Dispatch {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>, lease: Duration) -> store::Result<Arc<Self>> {
+    pub async fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        lease: Duration,
+    ) -> store::Result<Arc<Self>> {
         let (asks, inbox) = mpsc::channel(1024);
         // Subscribed before the board is read, so that no event falls between the two.
         let inbox = Inbox { asks: inbox, events: store.subscribe() };
@@ -62,7 +66,12 @@ impl Dispatch {
     ///
     /// # Errors
     /// When the store cannot be asked.
-    pub async fn claim(&self, agent_id: agent::Id, request: ClaimRequest, wait: Duration) -> store::Result<ClaimReply> {
+    pub async fn claim(
+        &self,
+        agent_id: agent::Id,
+        request: ClaimRequest,
+        wait: Duration,
+    ) -> store::Result<ClaimReply> {
         let leases = self.store.leases_of_claim(agent_id, &request.claim_id, self.lease).await?;
         if !leases.is_empty() {
             return Ok(ClaimReply { leases });
@@ -96,7 +105,7 @@ impl Dispatch {
                     Err(RecvError::Closed) => return,
                 },
                 ask = inbox.asks.recv() => match ask {
-                    Some(ask) => asks.push(ask),
+                    Some(ask) => supersede(&mut asks, ask),
                     None => return,
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
@@ -105,7 +114,7 @@ impl Dispatch {
                 continue;
             }
             while let Ok(ask) = inbox.asks.try_recv() {
-                asks.push(ask);
+                supersede(&mut asks, ask);
             }
             if devices_are_stale && !asks.is_empty() {
                 devices_are_stale = !self.refresh_devices().await;
@@ -126,11 +135,16 @@ impl Dispatch {
 
     /// When the loop must look again even if nothing happens: a claim's wait or a job's backoff ends.
     fn next_wake(&self, asks: &[Ask]) -> Instant {
-        let mut wake = asks.iter().map(|ask| ask.until).min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        let mut wake = asks
+            .iter()
+            .map(|ask| ask.until)
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
         let now = self.clock.now();
         if let Some(due) = self.board().next_due(now) {
             // A millisecond more, so that rounding never wakes before the time.
-            let left = Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_millis(1);
+            let left =
+                Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_millis(1);
             wake = wake.min(Instant::now() + left);
         }
         wake
@@ -141,7 +155,9 @@ impl Dispatch {
         let mut devices_are_stale = false;
         for event in events {
             match &event.fact {
-                Fact::JobQueued { group_id, .. } if !self.board().knows(*group_id) => self.learn_group(*group_id).await,
+                Fact::JobQueued { group_id, .. } if !self.board().knows(*group_id) => {
+                    self.learn_group(*group_id).await
+                }
                 Fact::AppVersionCreated { .. } => {
                     let groups = self.board().without_build();
                     for group in groups {
@@ -163,7 +179,9 @@ impl Dispatch {
         match self.store.group(id).await {
             Ok(Some(row)) => self.board().put_group(id, row.key, row.build),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, group = id, "cannot read a group; its jobs wait for the next reload"),
+            Err(error) => {
+                tracing::warn!(%error, group = id, "cannot read a group; its jobs wait for the next reload")
+            }
         }
     }
 
@@ -194,16 +212,16 @@ impl Dispatch {
         for (at, ask) in asks.iter().enumerate() {
             owner.extend(ask.request.devices.iter().map(|device| (*device, at)));
         }
-        let asking: Vec<device::Id> = asks.iter().flat_map(|ask| ask.request.devices.iter().copied()).collect();
-        if asking.is_empty() {
-            return;
-        }
+        let asking: Vec<device::Id> =
+            asks.iter().flat_map(|ask| ask.request.devices.iter().copied()).collect();
         let proposals = self.board().propose(&asking, now);
         if proposals.is_empty() {
             return;
         }
-        let claims: Vec<Claim> =
-            proposals.iter().map(|proposal| self.claim_for(&asks[owner[&proposal.device]], proposal, now)).collect();
+        let claims: Vec<Claim> = proposals
+            .iter()
+            .map(|proposal| self.claim_for(&asks[owner[&proposal.device]], proposal, now))
+            .collect();
         let answers = match self.store.claim(now, claims).await {
             Ok(answers) => answers,
             Err(error) => {
@@ -251,14 +269,27 @@ impl Dispatch {
     }
 }
 
+/// Takes in a claim. An agent's newer claim names the devices that are free now, so its older one is dismissed.
+fn supersede(asks: &mut Vec<Ask>, ask: Ask) {
+    if let Some(older) = asks.iter().position(|older| older.agent_id == ask.agent_id) {
+        dismiss(asks.remove(older));
+    }
+    match ask.request.devices.is_empty() {
+        true => dismiss(ask),
+        false => asks.push(ask),
+    }
+}
+
+fn dismiss(ask: Ask) {
+    // An agent that left has nothing to hear.
+    let _ = ask.reply.send(Vec::new());
+}
+
 fn dismiss_expired(asks: &mut Vec<Ask>) {
     let now = Instant::now();
     let (expired, waiting) = std::mem::take(asks).into_iter().partition(|ask| ask.until <= now);
     *asks = waiting;
-    for ask in <Vec<Ask>>::into_iter(expired) {
-        // An agent that left has nothing to hear.
-        let _ = ask.reply.send(Vec::new());
-    }
+    <Vec<Ask>>::into_iter(expired).for_each(dismiss);
 }
 
 async fn read_board(store: &dyn Store) -> store::Result<Board> {
@@ -268,8 +299,12 @@ async fn read_board(store: &dyn Store) -> store::Result<Board> {
         board.put_group(row.id, row.key, row.build);
     }
     for job in store.waiting_jobs().await? {
-        let waiting =
-            Waiting { priority: job.priority, queued_at: job.queued_at, not_before: job.not_before, avoid: job.avoid };
+        let waiting = Waiting {
+            priority: job.priority,
+            queued_at: job.queued_at,
+            not_before: job.not_before,
+            avoid: job.avoid,
+        };
         board.put_waiting(job.group_id, job.id, waiting);
     }
     Ok(board)

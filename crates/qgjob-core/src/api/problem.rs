@@ -133,6 +133,9 @@ codes! {
     /// A limit is exceeded.
     TooLarge "too_large" 413 Usage "Larger than allowed"
         "Send less; limits are listed by `qgjob server print-config`.";
+    /// A `Range` lies outside the bytes.
+    RangeNotSatisfiable "range_not_satisfiable" 416 Usage "The range lies outside the bytes"
+        "Ask for a range that begins before the end given in `content-range`.";
     /// The agent's or server's protocol is not understood.
     UnsupportedMediaType "unsupported_media_type" 415 Usage "The content type is not supported"
         "Send `content-type: application/json`.";

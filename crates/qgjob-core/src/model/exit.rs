@@ -73,13 +73,29 @@ impl ExitCode {
         match self {
             Self::Ok => ("ok", "command done; for watching commands: all required tests passed", "pass"),
             Self::TestsFailed => ("tests_failed", "at least one required test failed", "fail"),
-            Self::Usage => ("usage", "bad flags or configuration, unknown file, a project or request that cannot work", "fail, fix the input"),
-            Self::NoTests => ("no_tests", "no test ran: the selection matched nothing or everything was skipped", "fail"),
+            Self::Usage => (
+                "usage",
+                "bad flags or configuration, unknown file, a project or request that cannot work",
+                "fail, fix the input",
+            ),
+            Self::NoTests => {
+                ("no_tests", "no test ran: the selection matched nothing or everything was skipped", "fail")
+            }
             Self::Auth => ("auth", "not logged in, token expired, or not allowed", "fail"),
             Self::NotFound => ("not_found", "the id is unknown or not visible to you", "fail"),
-            Self::Conflict => ("conflict", "idempotency key reused with other content, label bound to another build, or already finished", "fail"),
-            Self::Infra => ("infra", "device, agent, install or server fault after all retries; no verdict on the tests", "retry allowed"),
-            Self::QueueDeadline => ("queue_deadline", "--queue-timeout passed before a device was free", "retry later"),
+            Self::Conflict => (
+                "conflict",
+                "idempotency key reused with other content, label bound to another build, or already finished",
+                "fail",
+            ),
+            Self::Infra => (
+                "infra",
+                "device, agent, install or server fault after all retries; no verdict on the tests",
+                "retry allowed",
+            ),
+            Self::QueueDeadline => {
+                ("queue_deadline", "--queue-timeout passed before a device was free", "retry later")
+            }
             Self::TimedOut => ("timed_out", "a job ran longer than --timeout", "fail"),
             Self::Cancelled => ("cancelled", "cancelled by somebody", "fail"),
             Self::Unreachable => ("unreachable", "the server cannot be reached after retries", "fail"),

@@ -175,7 +175,9 @@ words!(Reason, "reason", TestsPassed => "tests_passed", TestsFailed => "tests_fa
     ReportContradicts => "report_contradicts");
 
 /// What happens to the app's data before each test.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reset {
     /// The app's data is cleared, the app stays installed.

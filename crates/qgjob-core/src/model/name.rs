@@ -144,7 +144,12 @@ name! {
     }
 }
 
-fn simple(text: &str, most: usize, allowed: fn(char) -> bool, rule: &'static str) -> Result<(), &'static str> {
+fn simple(
+    text: &str,
+    most: usize,
+    allowed: fn(char) -> bool,
+    rule: &'static str,
+) -> Result<(), &'static str> {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if starts_well && text.len() <= most && text.chars().all(allowed) { Ok(()) } else { Err(rule) }
 }
@@ -179,7 +184,16 @@ mod tests {
 
     #[test]
     fn variables_that_load_code_are_refused() {
-        for bad in ["LD_PRELOAD", "NODE_OPTIONS", "npm_config_registry", "PATH", "GIT_SSH_COMMAND", "QGJOB_TOKEN", "1A", "A-B"] {
+        for bad in [
+            "LD_PRELOAD",
+            "NODE_OPTIONS",
+            "npm_config_registry",
+            "PATH",
+            "GIT_SSH_COMMAND",
+            "QGJOB_TOKEN",
+            "1A",
+            "A-B",
+        ] {
             assert!(bad.parse::<EnvName>().is_err(), "{bad:?} was accepted");
         }
         assert!("BASE_URL".parse::<EnvName>().is_ok());

@@ -4,7 +4,19 @@ use std::fmt;
 use std::str::FromStr;
 
 /// 1 to 10, **10 most urgent**. Words: `low` 3, `normal` 5 (the default), `high` 8, `urgent` 10.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(try_from = "u8", into = "u8")]
 #[schema(value_type = u8, minimum = 1, maximum = 10, default = 5)]
 pub struct Priority(u8);

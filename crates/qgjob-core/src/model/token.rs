@@ -74,7 +74,8 @@ pub fn secret(kind: Kind, random: [u128; 2]) -> String {
 /// Whether `text` has the form of a token: known prefix, length and checksum. Says nothing about its validity.
 pub fn well_formed(text: &str) -> bool {
     let kinds = [Kind::Admin, Kind::Api, Kind::Registration, Kind::Agent];
-    let known = kinds.iter().any(|kind| text.starts_with(kind.prefix()) && text.len() == kind.prefix().len() + 49);
+    let known =
+        kinds.iter().any(|kind| text.starts_with(kind.prefix()) && text.len() == kind.prefix().len() + 49);
     known && text.is_ascii() && checksum(&text[..text.len() - 6]) == text[text.len() - 6..]
 }
 

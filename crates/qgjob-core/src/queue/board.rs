@@ -97,8 +97,12 @@ impl Board {
     pub fn follow(&mut self, job: job::Id, at: Timestamp, fact: &Fact) {
         match fact {
             Fact::JobQueued { group_id, priority, not_before, avoid, .. } => {
-                let waiting =
-                    Waiting { priority: *priority, queued_at: at, not_before: *not_before, avoid: avoid.clone() };
+                let waiting = Waiting {
+                    priority: *priority,
+                    queued_at: at,
+                    not_before: *not_before,
+                    avoid: avoid.clone(),
+                };
                 self.put_waiting(*group_id, job, waiting);
             }
             Fact::JobStarted { group_id, device_id, .. } => {
@@ -138,7 +142,8 @@ impl Board {
     pub fn propose(&self, asking: &[device::Id], now: Timestamp) -> Vec<Proposal> {
         let asking: Vec<&Device> = asking.iter().filter_map(|id| self.devices.get(id)).collect();
         let ids: Vec<device::Id> = asking.iter().map(|device| device.id).collect();
-        let candidates = self.groups.iter().filter_map(|(id, group)| self.candidate(*id, group, &asking, now));
+        let candidates =
+            self.groups.iter().filter_map(|(id, group)| self.candidate(*id, group, &asking, now));
         let decisions = placement::place(&ids, candidates.collect());
         let take_avoided = |decision: &Decision| {
             self.groups.get(&decision.group).is_some_and(|group| {
@@ -154,7 +159,13 @@ impl Board {
         decisions.into_iter().map(proposal).collect()
     }
 
-    fn candidate(&self, id: group::Id, group: &Group, asking: &[&Device], now: Timestamp) -> Option<Candidate> {
+    fn candidate(
+        &self,
+        id: group::Id,
+        group: &Group,
+        asking: &[&Device],
+        now: Timestamp,
+    ) -> Option<Candidate> {
         let build = group.build.as_ref()?;
         let ready = group.ready(now).count() as u32;
         let priority = group.ready(now).map(|waiting| waiting.priority).max()?;
@@ -165,7 +176,9 @@ impl Board {
             _ => group.running.contains(&device.id),
         });
         let offer = |device: &&Device| {
-            if !group.key.accepts(device, Some(build.platform)) || !group.has_job_for(device.id, &fitting, now) {
+            if !group.key.accepts(device, Some(build.platform))
+                || !group.has_job_for(device.id, &fitting, now)
+            {
                 Offer::No
             } else if has(device, build) {
                 Offer::Warm
@@ -174,7 +187,14 @@ impl Board {
             }
         };
         let serving = serving.count() as u32;
-        Some(Candidate { group: id, priority, oldest, ready, serving, offers: asking.iter().map(offer).collect() })
+        Some(Candidate {
+            group: id,
+            priority,
+            oldest,
+            ready,
+            serving,
+            offers: asking.iter().map(offer).collect(),
+        })
     }
 
     /// Devices that fit the group, online or not.
@@ -303,7 +323,10 @@ mod tests {
         let both = board(vec![device(1, Target::Device, Some(1)), device(2, Target::Device, None)], &[1]);
         assert_eq!(both.propose(&[device::Id(1)], now()), []);
         let alone = board(vec![device(1, Target::Device, Some(1))], &[1]);
-        assert_eq!(alone.propose(&[device::Id(1)], now()), [Proposal { device: device::Id(1), group: 1, take_avoided: true }]);
+        assert_eq!(
+            alone.propose(&[device::Id(1)], now()),
+            [Proposal { device: device::Id(1), group: 1, take_avoided: true }]
+        );
     }
 
     #[test]

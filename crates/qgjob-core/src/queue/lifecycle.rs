@@ -144,7 +144,12 @@ mod tests {
 
     #[test]
     fn every_status_answers_every_command() {
-        let passed = Judgement { outcome: Outcome::Passed, reason: Reason::TestsPassed, detail: None, tests: Counts::default() };
+        let passed = Judgement {
+            outcome: Outcome::Passed,
+            reason: Reason::TestsPassed,
+            detail: None,
+            tests: Counts::default(),
+        };
         let lost = Judgement::lost();
         let end = |judgement| Command::End { judgement, device: device::Id(1) };
         // Columns: scheduled, queued, running, completed.
@@ -152,14 +157,25 @@ mod tests {
         assert_eq!(table(Command::Claim, Conclusion::Passed), ["refused", "start", "refused", "refused"]);
         assert_eq!(table(end(&passed), Conclusion::Passed), ["refused", "refused", "passed", "keep"]);
         assert_eq!(table(end(&lost), Conclusion::Passed), ["refused", "refused", "queue", "keep"]);
-        assert_eq!(table(Command::Cancel, Conclusion::Passed), ["cancelled", "cancelled", "cancelled", "refused"]);
-        assert_eq!(table(Command::Cancel, Conclusion::Cancelled), ["cancelled", "cancelled", "cancelled", "keep"]);
+        assert_eq!(
+            table(Command::Cancel, Conclusion::Passed),
+            ["cancelled", "cancelled", "cancelled", "refused"]
+        );
+        assert_eq!(
+            table(Command::Cancel, Conclusion::Cancelled),
+            ["cancelled", "cancelled", "cancelled", "keep"]
+        );
         assert_eq!(table(Command::GiveUpWaiting, Conclusion::Passed), ["errored", "errored", "keep", "keep"]);
     }
 
     #[test]
     fn a_conclusion_never_changes() {
-        let passed = Judgement { outcome: Outcome::Passed, reason: Reason::TestsPassed, detail: None, tests: Counts::default() };
+        let passed = Judgement {
+            outcome: Outcome::Passed,
+            reason: Reason::TestsPassed,
+            detail: None,
+            tests: Counts::default(),
+        };
         let now = "2026-11-22T10:00:00Z".parse().unwrap();
         let done = state(Status::Completed, Conclusion::Cancelled);
         for command in [

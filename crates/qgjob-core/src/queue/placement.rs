@@ -101,11 +101,13 @@ mod tests {
 
     #[test]
     fn a_cold_device_takes_the_most_urgent_then_the_oldest() {
-        let groups = |urgent| vec![
-            group(1, 5, 10, 1, 0, &[Offer::Cold]),
-            group(2, 5, 20, 1, 0, &[Offer::Cold]),
-            group(3, urgent, 0, 1, 0, &[Offer::Cold]),
-        ];
+        let groups = |urgent| {
+            vec![
+                group(1, 5, 10, 1, 0, &[Offer::Cold]),
+                group(2, 5, 20, 1, 0, &[Offer::Cold]),
+                group(3, urgent, 0, 1, 0, &[Offer::Cold]),
+            ]
+        };
         assert_eq!(placed(1, groups(8)), [(0, 3)]);
         assert_eq!(placed(1, groups(5)), [(0, 2)]);
     }

@@ -67,7 +67,8 @@ pub fn exit_code_of_all(jobs: impl IntoIterator<Item = (Conclusion, Option<Reaso
         seen.push((exit_code(conclusion, reason), conclusion));
     }
     let counts = |code: ExitCode| {
-        seen.iter().any(|(other, conclusion)| *other == code && !(passed && *conclusion == Conclusion::Skipped))
+        seen.iter()
+            .any(|(other, conclusion)| *other == code && !(passed && *conclusion == Conclusion::Skipped))
     };
     let worst = WORST_FIRST.into_iter().find(|code| counts(*code));
     worst.unwrap_or(if passed { ExitCode::Ok } else { ExitCode::NoTests })

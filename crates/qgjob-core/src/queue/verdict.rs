@@ -28,13 +28,23 @@ impl Judgement {
     /// The judgement of an attempt whose lease ran out.
     pub fn lost() -> Self {
         let detail = "the agent did not renew its lease in time".to_owned();
-        Self { outcome: Outcome::Lost, reason: Reason::LeaseLost, detail: Some(detail), tests: Counts::default() }
+        Self {
+            outcome: Outcome::Lost,
+            reason: Reason::LeaseLost,
+            detail: Some(detail),
+            tests: Counts::default(),
+        }
     }
 
     /// The judgement of an attempt that its agent did not end in time itself.
     pub fn overdue() -> Self {
         let detail = "the attempt outlived its timeout and its agent did not stop it".to_owned();
-        Self { outcome: Outcome::TimedOut, reason: Reason::Timeout, detail: Some(detail), tests: Counts::default() }
+        Self {
+            outcome: Outcome::TimedOut,
+            reason: Reason::Timeout,
+            detail: Some(detail),
+            tests: Counts::default(),
+        }
     }
 
     /// The conclusion of a job whose last attempt was judged so.
@@ -59,7 +69,8 @@ impl Judgement {
 /// Judges an attempt of `test` by the agent's `evidence` and the `seen` tries, which the store received while the
 /// runner ran.
 pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try]) -> Judgement {
-    let verdict = |outcome, reason, detail: Option<String>, tests| Judgement { outcome, reason, detail, tests };
+    let verdict =
+        |outcome, reason, detail: Option<String>, tests| Judgement { outcome, reason, detail, tests };
     let none = Counts::default();
     match evidence.stopped {
         Some(Stop::Cancelled) => return verdict(Outcome::Cancelled, Reason::Cancelled, None, none),
@@ -71,7 +82,12 @@ pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try]) -> Judgement {
         return verdict(Outcome::Errored, fault.reason, Some(fault.detail.clone()), none);
     }
     if evidence.stopped == Some(Stop::TimedOut) {
-        return verdict(Outcome::TimedOut, Reason::Timeout, Some("the attempt took longer than its timeout".to_owned()), none);
+        return verdict(
+            Outcome::TimedOut,
+            Reason::Timeout,
+            Some("the attempt took longer than its timeout".to_owned()),
+            none,
+        );
     }
     let errored = |reason, detail: String| verdict(Outcome::Errored, reason, Some(detail), none);
     let code = match evidence.exit {
@@ -83,7 +99,10 @@ pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try]) -> Judgement {
     };
     let (tests, errors) = match &evidence.report {
         Report::Missing => {
-            return errored(Reason::ReportUnreadable, format!("the runner ended with code {code} and left no report"));
+            return errored(
+                Reason::ReportUnreadable,
+                format!("the runner ended with code {code} and left no report"),
+            );
         }
         Report::Unreadable { detail } => return errored(Reason::ReportUnreadable, detail.clone()),
         Report::Read { tests, errors } => (tests, errors),
@@ -105,18 +124,28 @@ pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try]) -> Judgement {
         return contradiction(detail);
     }
     match (counts.failed, code) {
-        (0, 0) if counts.passed + counts.flaky == 0 => {
-            verdict(Outcome::Skipped, Reason::TestsSkipped, Some("the suite skipped every test".to_owned()), counts)
-        }
+        (0, 0) if counts.passed + counts.flaky == 0 => verdict(
+            Outcome::Skipped,
+            Reason::TestsSkipped,
+            Some("the suite skipped every test".to_owned()),
+            counts,
+        ),
         (0, 0) => verdict(Outcome::Passed, Reason::TestsPassed, None, counts),
         (0, code) => contradiction(format!("no test failed, but the runner ended with code {code}")),
         (failed, 0) => contradiction(format!("{failed} tests failed, but the runner ended with code 0")),
-        (failed, _) => verdict(Outcome::Failed, Reason::TestsFailed, Some(first_failure(seen, failed)), counts),
+        (failed, _) => {
+            verdict(Outcome::Failed, Reason::TestsFailed, Some(first_failure(seen, failed)), counts)
+        }
     }
 }
 
 fn contradiction(detail: String) -> Judgement {
-    Judgement { outcome: Outcome::Errored, reason: Reason::ReportContradicts, detail: Some(detail), tests: Counts::default() }
+    Judgement {
+        outcome: Outcome::Errored,
+        reason: Reason::ReportContradicts,
+        detail: Some(detail),
+        tests: Counts::default(),
+    }
 }
 
 /// What the report says that the live tries do not bear out, if anything.
@@ -144,8 +173,15 @@ fn disagreement(file: &TestPath, tests: &[ReportedTest], seen: &[Try]) -> Option
             continue;
         }
         match live {
-            _ if test.tries == 0 => return Some(format!("test {} was selected but did not run", test.test_id)),
-            None => return Some(format!("the report holds a result of test {} that was not seen live", test.test_id)),
+            _ if test.tries == 0 => {
+                return Some(format!("test {} was selected but did not run", test.test_id));
+            }
+            None => {
+                return Some(format!(
+                    "the report holds a result of test {} that was not seen live",
+                    test.test_id
+                ));
+            }
             Some(live) if live.status == TryStatus::Interrupted => {
                 return Some(format!("test {} was interrupted", test.test_id));
             }
@@ -162,7 +198,9 @@ fn disagreement(file: &TestPath, tests: &[ReportedTest], seen: &[Try]) -> Option
 
 fn first_failure(seen: &[Try], failed: u32) -> String {
     let failure = seen.iter().find(|one| one.outcome == TestOutcome::Unexpected);
-    let text = failure.and_then(|one| Some(format!("{}: {}", one.title.join(" › "), one.error.as_deref()?.lines().next()?)));
+    let text = failure.and_then(|one| {
+        Some(format!("{}: {}", one.title.join(" › "), one.error.as_deref()?.lines().next()?))
+    });
     match text {
         Some(text) if failed == 1 => text,
         Some(text) => format!("{failed} tests failed, first {text}"),
@@ -247,10 +285,25 @@ mod tests {
     fn nothing_that_contradicts_passes() {
         let (good, seen) = passing();
         let broken: Vec<(&str, Evidence, Vec<Try>, Reason)> = vec![
-            ("exit 1 with all passed", Evidence { exit: Some(Exit::Code(1)), ..good.clone() }, seen.clone(), Reason::ReportContradicts),
-            ("killed", Evidence { exit: Some(Exit::Signal(9)), ..good.clone() }, seen.clone(), Reason::RunnerCrashed),
+            (
+                "exit 1 with all passed",
+                Evidence { exit: Some(Exit::Code(1)), ..good.clone() },
+                seen.clone(),
+                Reason::ReportContradicts,
+            ),
+            (
+                "killed",
+                Evidence { exit: Some(Exit::Signal(9)), ..good.clone() },
+                seen.clone(),
+                Reason::RunnerCrashed,
+            ),
             ("never started", Evidence { exit: None, ..good.clone() }, seen.clone(), Reason::RunnerCrashed),
-            ("no report", Evidence { report: Report::Missing, ..good.clone() }, seen.clone(), Reason::ReportUnreadable),
+            (
+                "no report",
+                Evidence { report: Report::Missing, ..good.clone() },
+                seen.clone(),
+                Reason::ReportUnreadable,
+            ),
             (
                 "truncated report",
                 Evidence { report: Report::Unreadable { detail: "EOF".to_owned() }, ..good.clone() },
@@ -271,7 +324,12 @@ mod tests {
                 vec![seen[0].clone(), live("2", 0, TryStatus::Passed, TestOutcome::Expected)],
                 Reason::ReportContradicts,
             ),
-            ("a test that never ran", evidence(0, vec![reported("1", TestOutcome::Expected, 0)]), vec![], Reason::ReportContradicts),
+            (
+                "a test that never ran",
+                evidence(0, vec![reported("1", TestOutcome::Expected, 0)]),
+                vec![],
+                Reason::ReportContradicts,
+            ),
             (
                 "interrupted",
                 good.clone(),
@@ -280,7 +338,10 @@ mod tests {
             ),
             (
                 "called skipped, but ran",
-                evidence(0, vec![reported("1", TestOutcome::Skipped, 1), reported("2", TestOutcome::Expected, 1)]),
+                evidence(
+                    0,
+                    vec![reported("1", TestOutcome::Skipped, 1), reported("2", TestOutcome::Expected, 1)],
+                ),
                 vec![
                     live("1", 0, TryStatus::Failed, TestOutcome::Unexpected),
                     live("2", 0, TryStatus::Passed, TestOutcome::Expected),
@@ -295,26 +356,41 @@ mod tests {
             ),
             (
                 "foreign file",
-                evidence(0, vec![ReportedTest { file: "tests/b.spec.js".to_owned(), ..reported("1", TestOutcome::Expected, 1) }]),
+                evidence(
+                    0,
+                    vec![ReportedTest {
+                        file: "tests/b.spec.js".to_owned(),
+                        ..reported("1", TestOutcome::Expected, 1)
+                    }],
+                ),
                 seen.clone(),
                 Reason::ReportContradicts,
             ),
             (
                 "the same test twice",
-                evidence(0, vec![reported("1", TestOutcome::Expected, 1), reported("1", TestOutcome::Expected, 1)]),
+                evidence(
+                    0,
+                    vec![reported("1", TestOutcome::Expected, 1), reported("1", TestOutcome::Expected, 1)],
+                ),
                 seen.clone(),
                 Reason::ReportContradicts,
             ),
             (
                 "device lost",
-                Evidence { fault: Some(Fault { reason: Reason::DeviceFault, detail: "gone".to_owned() }), ..good.clone() },
+                Evidence {
+                    fault: Some(Fault { reason: Reason::DeviceFault, detail: "gone".to_owned() }),
+                    ..good.clone()
+                },
                 seen.clone(),
                 Reason::DeviceFault,
             ),
             (
                 "an error outside tests, and exit 0",
                 Evidence {
-                    report: Report::Read { tests: vec![reported("1", TestOutcome::Expected, 1)], errors: vec!["boom".to_owned()] },
+                    report: Report::Read {
+                        tests: vec![reported("1", TestOutcome::Expected, 1)],
+                        errors: vec!["boom".to_owned()],
+                    },
                     ..good.clone()
                 },
                 seen.clone(),
@@ -334,7 +410,10 @@ mod tests {
             ..evidence(1, vec![])
         };
         let none = judge(&file(), &with("Error: No tests found"), &[]);
-        assert_eq!((none.outcome, none.reason, none.is_infrastructure()), (Outcome::Errored, Reason::NoTests, false));
+        assert_eq!(
+            (none.outcome, none.reason, none.is_infrastructure()),
+            (Outcome::Errored, Reason::NoTests, false)
+        );
         let syntax = judge(&file(), &with("SyntaxError: Unexpected token"), &[]);
         assert_eq!((syntax.outcome, syntax.reason), (Outcome::Failed, Reason::LoadError));
     }
