@@ -42,7 +42,8 @@ impl Dispatch {
         }
         if let Some(due) = job.not_before.filter(|due| *due > now) {
             let why = job.reason.map_or("an attempt ended early", |reason| reason.as_str());
-            reasons.push(because(WhyCode::Backoff, format!("after {why} it is tried again, not before {due}")));
+            reasons
+                .push(because(WhyCode::Backoff, format!("after {why} it is tried again, not before {due}")));
         }
         let board = self.board();
         let Some(group) = board.groups().find(|group| group.waiting.contains_key(&job.id)) else {
@@ -69,13 +70,15 @@ impl Dispatch {
             return reasons;
         }
         if up.is_empty() {
-            let all: Vec<String> = fitting.iter().map(|device| format!("{} is {}", device.name, device.state)).collect();
+            let all: Vec<String> =
+                fitting.iter().map(|device| format!("{} is {}", device.name, device.state)).collect();
             reasons.push(because(WhyCode::MatchingDevicesOffline, all.join(", ")));
             return reasons;
         }
         let own = &group.waiting[&job.id];
         let ahead = group.waiting.iter().filter(|(id, other)| {
-            (std::cmp::Reverse(other.priority), other.queued_at, **id) < (std::cmp::Reverse(own.priority), own.queued_at, job.id)
+            (std::cmp::Reverse(other.priority), other.queued_at, **id)
+                < (std::cmp::Reverse(own.priority), own.queued_at, job.id)
         });
         match ahead.count() {
             0 => {}

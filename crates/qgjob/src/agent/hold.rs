@@ -54,11 +54,6 @@ impl Hold {
         });
     }
 
-    /// Why the attempt is to be stopped, if it is.
-    pub fn stopped(&self) -> Option<Stop> {
-        *self.stop.borrow()
-    }
-
     /// Resolves as soon as the attempt is to be stopped.
     pub async fn until_stopped(&self) -> Stop {
         let mut stop = self.stop.subscribe();
