@@ -33,9 +33,6 @@ pub struct Config {
     /// Where the device's Appium listens on 127.0.0.1.
     pub appium_port: u16,
     pub reset: Reset,
-    /// The package under test, and its file for [`Reset::Reinstall`].
-    pub package: String,
-    pub apk: PathBuf,
     /// Where last screenshots are put. Must exist.
     pub artifacts: PathBuf,
     /// How long Appium may take to create a session. Afterwards the device's Appium counts as hung: the
@@ -55,8 +52,6 @@ pub struct Facts {
     pub requests: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
-    /// Installations made for [`Reset::Reinstall`].
-    pub installs: u32,
     /// The screens before the end of each session, oldest first.
     pub screenshots: Vec<PathBuf>,
     /// Set once Appium took longer than [`Config::create_limit`], or did not answer at all.

@@ -24,8 +24,6 @@ impl Bench {
             serial: serial.to_owned(),
             appium_port,
             reset,
-            package: DEMO.to_owned(),
-            apk: demo_apk(),
             artifacts: self.path("artifacts"),
             create_limit: Duration::from_secs(60),
         })
@@ -107,7 +105,7 @@ async fn one_install_serves_every_test_and_each_begins_with_cleared_data() {
     assert_eq!((closing.ended, closing.failed.as_slice()), (0, &[][..]));
     assert!(!closing.needs_new_appium());
     let facts = closing.facts;
-    assert_eq!((facts.sessions_created, facts.installs, facts.requests), (3, 0, 9));
+    assert_eq!((facts.sessions_created, facts.requests), (3, 9));
     assert!(facts.sessions_failed.is_empty() && facts.request_bytes > 0 && facts.response_bytes > 0);
     assert_eq!(facts.screenshots.len(), 3);
     for picture in &facts.screenshots {
@@ -117,25 +115,22 @@ async fn one_install_serves_every_test_and_each_begins_with_cleared_data() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reset_none_keeps_data_and_reset_reinstall_installs_for_every_session() {
+async fn reset_none_keeps_data() {
     let bench = Bench::new();
     let Plugged { phone, serial } = bench.plug_in("ada").await;
     bench.adb.install(&serial, &demo_apk()).await.unwrap();
     let appium = bench.appium(&serial).await;
-    for (reset, clears, installs, starts) in [(Reset::None, 0, 0, 2), (Reset::Reinstall, 0, 2, 2)] {
-        phone.reset_truth();
-        let gateway = bench.gateway(&serial, appium.port(), reset).await;
-        let client = Client::of(&gateway);
-        for _ in 0..2 {
-            let session = client.session().await;
-            assert_eq!(client.delete(&session).await, 200);
-        }
-        let truth = phone.truth();
-        assert_eq!(truth.clears.len(), clears, "{reset:?}");
-        assert_eq!(truth.app_installs().len(), installs, "{reset:?}");
-        assert_eq!(truth.app_starts.iter().filter(|s| s.package == DEMO).count(), starts, "{reset:?}");
-        assert_eq!(gateway.close(LIMIT).await.facts.installs as usize, installs, "{reset:?}");
+    phone.reset_truth();
+    let gateway = bench.gateway(&serial, appium.port(), Reset::None).await;
+    let client = Client::of(&gateway);
+    for _ in 0..2 {
+        let session = client.session().await;
+        assert_eq!(client.delete(&session).await, 200);
     }
+    let truth = phone.truth();
+    assert_eq!((truth.clears.len(), truth.app_installs().len()), (0, 0));
+    assert_eq!(truth.app_starts.iter().filter(|s| s.package == DEMO).count(), 2);
+    gateway.close(LIMIT).await;
     appium.stop().await.unwrap();
 }
 
@@ -271,8 +266,6 @@ impl FakeAppium {
             serial: "no-device".to_owned(),
             appium_port: self.listen().await,
             reset: Reset::ClearData,
-            package: DEMO.to_owned(),
-            apk: demo_apk(),
             artifacts: bench.path("artifacts"),
             create_limit,
         })

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use qgjob_core::api::agents::ReportedDevice;
 use qgjob_core::model::agent::{self, Agent};
-use qgjob_core::model::device::{self, Device};
+use qgjob_core::model::build::Build;
+use qgjob_core::model::device::{self, Device, Installed, Proof};
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::name::OrgId;
 use qgjob_core::model::refusal::Refusal;
+use qgjob_core::model::run;
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{Kind, Token};
 use qgjob_core::queue::verdict::Judgement;
@@ -14,7 +16,7 @@ use qgjob_core::queue::verdict::Judgement;
 use super::attempts;
 use super::library::{delete_token, insert_token, live_token};
 use super::rows::{self, At, Bin, Json, Word};
-use super::transaction::{About, Tx, Verb, not_found};
+use super::transaction::{About, Stop, Tx, Verb, not_found};
 use crate::store::{Seen, SeenReply};
 
 pub(super) fn load(tx: &Tx<'_>, id: agent::Id) -> Verb<Agent> {
@@ -161,8 +163,41 @@ fn note_device(
     let state = load_device(tx, id)?.state;
     // Busy and idle are told by the start and the end of attempts.
     let reach = |state| if state == device::State::Busy { device::State::Idle } else { state };
-    if before.is_none_or(|before| reach(before.state) != reach(state)) {
+    if before.is_none_or(|before| {
+        reach(before.state) != reach(state) || !same_apps(&before.ledger, &reported.ledger)
+    }) {
         tell_device(tx, now, agent.serves.as_ref(), id, state)?;
+    }
+    Ok(())
+}
+
+fn same_apps(before: &[Installed], now: &[Installed]) -> bool {
+    let has = |ledger: &[Installed], one: &Installed| {
+        ledger.iter().any(|other| other.app_id == one.app_id && other.sha256 == one.sha256)
+    };
+    before.len() == now.len() && now.iter().all(|one| has(before, one))
+}
+
+/// Enters the run's build into the device's ledger: its agent has just proven it to be there. The next claim must
+/// find it, whether or not the agent has called in between.
+pub(super) fn note_install(tx: &mut Tx<'_>, now: Timestamp, id: device::Id, run: run::Id) -> Verb<()> {
+    let sql = "SELECT v.build FROM runs r JOIN app_versions v
+        ON v.org_id = r.org_id AND v.app_version_id = r.app_version_id WHERE r.id = ?1";
+    let build: Option<Build> = tx.first(sql, [Bin(run.0)], |row| rows::json(row, "build"))?;
+    let build = build.ok_or_else(|| Stop::Corrupt(format!("run {run} was started without a build")))?;
+    let device = load_device(tx, id)?;
+    let entry = Installed {
+        app_id: build.app_id,
+        sha256: build.sha256,
+        proof: Proof::DeviceHash,
+        verified_at: now,
+    };
+    let mut ledger = device.ledger.clone();
+    ledger.retain(|installed| installed.app_id != entry.app_id);
+    ledger.push(entry);
+    tx.change("UPDATE devices SET ledger = ?2 WHERE id = ?1", (Bin(id.0), Json(&ledger)))?;
+    if !same_apps(&device.ledger, &ledger) {
+        tell_device(tx, now, device.serves.as_ref(), id, device.state)?;
     }
     Ok(())
 }

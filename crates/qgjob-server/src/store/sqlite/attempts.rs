@@ -15,6 +15,7 @@ use qgjob_core::queue::lifecycle::Command;
 use qgjob_core::queue::verdict::{self, Judgement};
 use rusqlite::Row;
 
+use super::agents;
 use super::claim::after;
 use super::jobs::{self, Because, Job};
 use super::rows::{self, At, Bin, Digest, Json, Word, bin, json, opt_word, test_counts, word};
@@ -119,6 +120,7 @@ pub(super) fn set_phase(tx: &mut Tx<'_>, now: Timestamp, report: Report<PhaseCha
             }
         };
         tx.change(sql, [Bin(attempt.run_id.0)])?;
+        agents::note_install(tx, now, attempt.device_id, attempt.run_id)?;
     }
     let job = jobs::load(tx, attempt.job_id)?;
     if job.is_held_by(attempt.id) {

@@ -51,7 +51,7 @@ impl Attempt<'_> {
         let dir = AttemptDir::create(&self.dir.join("run")).map_err(failed)?;
         let setting = Setting {
             workspace: workspace.dir().to_owned(),
-            tools: Tools::with_sdk(&self.kit.sdk),
+            tools: self.tools(),
             env: self.lease.env.clone(),
             udid: self.phone.serial.clone(),
             app_id: self.lease.build.app_id.clone(),
@@ -78,8 +78,6 @@ impl Attempt<'_> {
                 Reset::ClearData | Reset::Reinstall => gateway::Reset::ClearData,
                 Reset::None => gateway::Reset::None,
             },
-            package: self.lease.build.app_id.clone(),
-            apk: prepared.apk.clone(),
             artifacts: dir.device(),
             create_limit: SESSION_LIMIT,
         };
@@ -95,6 +93,13 @@ impl Attempt<'_> {
             records: Some(self.kit.records.clone()),
         };
         Ok(Bench { workspace, gateway, plan })
+    }
+
+    /// The host's programs, with the SDK and the adb server that the agent uses.
+    fn tools(&self) -> Tools {
+        let mut tools = Tools::with_sdk(&self.kit.sdk);
+        tools.env.insert("ANDROID_ADB_SERVER_PORT".to_owned(), self.kit.adb.port().to_string());
+        tools
     }
 
     async fn run_on(&self, bench: Bench, appium_port: u16) -> (Evidence, Vec<Kept>) {
@@ -158,7 +163,7 @@ impl Attempt<'_> {
     /// A device whose sessions could not be ended, or that left, gets a new Appium before the next job.
     async fn clean_device(&self, closing: &Closing, halt: Option<&Halt>) {
         let left = matches!(halt, Some(Halt::Fault(fault)) if fault.reason == Reason::DeviceFault);
-        if closing.failed.is_empty() && !closing.facts.appium_hung && !left {
+        if !closing.needs_new_appium() && !left {
             return;
         }
         self.log.say("Appium is restarted: its sessions could not be ended cleanly");

@@ -9,8 +9,6 @@ pub enum Reset {
     ClearData,
     /// As the session before left it, but started anew.
     None,
-    /// Uninstalled and installed again.
-    Reinstall,
 }
 
 /// Capabilities that choose a device or install an app: decided by the agent, whoever asks.
@@ -121,15 +119,10 @@ mod tests {
 
     #[test]
     fn keeping_data_still_starts_the_app_anew() {
-        for reset in [Reset::None, Reset::Reinstall] {
-            let mut body = appwright();
-            rewrite(&mut body, "x", reset);
-            let always = &body["capabilities"]["alwaysMatch"];
-            assert_eq!(
-                (&always["appium:noReset"], &always["appium:forceAppLaunch"]),
-                (&json!(true), &json!(true))
-            );
-        }
+        let mut body = appwright();
+        rewrite(&mut body, "x", Reset::None);
+        let always = &body["capabilities"]["alwaysMatch"];
+        assert_eq!((&always["appium:noReset"], &always["appium:forceAppLaunch"]), (&json!(true), &json!(true)));
     }
 
     #[test]

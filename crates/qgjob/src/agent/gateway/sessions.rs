@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::capabilities::{self, Reset};
 use super::proxy::{self, Command, error, over};
 use super::{Book, Halt, Shared};
-use crate::agent::adb::{Advice, InstallError};
 
 /// How long ending one session may take.
 const END_LIMIT: Duration = Duration::from_secs(15);
@@ -83,11 +82,6 @@ async fn create_now(shared: &Arc<Shared>, mut command: Command) -> (Response, Op
         if let Err(reason) = end_quietly(shared, &session).await {
             return fail(StatusCode::INTERNAL_SERVER_ERROR, "session not created", &reason);
         }
-    }
-    if shared.config.reset == Reset::Reinstall
-        && let Err(reason) = reinstall(shared).await
-    {
-        return fail(StatusCode::INTERNAL_SERVER_ERROR, "session not created", &reason);
     }
     command.body = body;
     let asked = async {
@@ -198,21 +192,6 @@ async fn take_screenshot(shared: &Arc<Shared>) {
         },
         Ok(Err(error)) => tracing::warn!(%error, "no last screen"),
         Err(_) => tracing::warn!("no last screen: the device took too long"),
-    }
-}
-
-async fn reinstall(shared: &Arc<Shared>) -> Result<(), String> {
-    let config = &shared.config;
-    config.adb.uninstall(&config.serial, &config.package).await.map_err(|e| e.to_string())?;
-    match config.adb.install(&config.serial, &config.apk).await {
-        Ok(()) => {
-            shared.book().facts.installs += 1;
-            Ok(())
-        }
-        Err(InstallError::Refused(failure)) if failure.advice() == Advice::RefuseBuild => {
-            Err(format!("the app cannot be installed on this device: {failure}"))
-        }
-        Err(other) => Err(other.to_string()),
     }
 }
 
