@@ -3,6 +3,8 @@
 //! no timer polls.
 
 mod explain;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
