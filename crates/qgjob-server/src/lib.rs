@@ -1,4 +1,12 @@
 //! The qgjob server: store, blobs, HTTP, background duties.
 
+pub mod background;
+pub mod blobs;
+pub mod config;
+pub mod credential;
 pub mod dispatch;
+pub mod http;
+pub mod logs;
+pub mod metrics;
+pub mod run;
 pub mod store;

@@ -172,6 +172,14 @@ pub struct Lease {
     pub env: BTreeMap<EnvName, String>,
 }
 
+/// Body of `POST /attempts/{id}/renew`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Renewal {
+    /// The lease's fencing number.
+    pub epoch: Epoch,
+}
+
 /// Body of `POST /attempts/{id}/phase`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

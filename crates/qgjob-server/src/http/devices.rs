@@ -1,0 +1,62 @@
+//! Devices and the queue.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use qgjob_core::api::queue::GroupView;
+use qgjob_core::model::device::{self, Device};
+
+use super::App;
+use super::auth::{Admin, Member};
+use super::problem::Rejection;
+
+/// Groups of jobs that wait or run, with the devices that have their build.
+#[utoipa::path(get, path = "/queue", tag = "queue", responses((status = 200, body = Vec<GroupView>)))]
+pub async fn queue(State(app): State<App>, member: Member) -> Json<Vec<GroupView>> {
+    Json(app.dispatch.queue(&member.scope))
+}
+
+/// Devices that the caller's jobs can use, by name.
+#[utoipa::path(get, path = "/devices", tag = "devices", responses((status = 200, body = Vec<Device>)))]
+pub async fn list(State(app): State<App>, member: Member) -> Result<Json<Vec<Device>>, Rejection> {
+    Ok(Json(app.store.devices(&member.scope).await?))
+}
+
+/// A device.
+#[utoipa::path(get, path = "/devices/{id}", tag = "devices", responses((status = 200, body = Device)))]
+pub async fn show(
+    State(app): State<App>,
+    member: Member,
+    Path(id): Path<String>,
+) -> Result<Json<Device>, Rejection> {
+    let id = parse(&id)?;
+    let found = app.store.devices(&member.scope).await?.into_iter().find(|device| device.id == id);
+    found.map(Json).ok_or_else(|| Rejection::not_found(format_args!("device {id}")))
+}
+
+fn parse(text: &str) -> Result<device::Id, Rejection> {
+    text.parse().map_err(|_| Rejection::not_found(format_args!("device {text}")))
+}
+
+/// Takes a device out: it finishes what it runs and gets no new job.
+#[utoipa::path(post, path = "/devices/{id}/drain", tag = "devices", responses((status = 200, body = Device)))]
+pub async fn drain(
+    State(app): State<App>,
+    _: Admin,
+    Path(id): Path<String>,
+) -> Result<Json<Device>, Rejection> {
+    set_drained(&app, &id, true).await
+}
+
+/// Brings a device back.
+#[utoipa::path(post, path = "/devices/{id}/enable", tag = "devices", responses((status = 200, body = Device)))]
+pub async fn enable(
+    State(app): State<App>,
+    _: Admin,
+    Path(id): Path<String>,
+) -> Result<Json<Device>, Rejection> {
+    set_drained(&app, &id, false).await
+}
+
+async fn set_drained(app: &App, id: &str, drained: bool) -> Result<Json<Device>, Rejection> {
+    Ok(Json(app.store.set_device_drained(app.clock.now(), parse(id)?, drained).await??))
+}
