@@ -1,4 +1,9 @@
-//! Placeholder.
+//! The one binary: command line, typed HTTP client, configuration, and the agent.
 
 pub mod agent;
 pub mod bundle;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod output;
+pub mod telemetry;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `qgjob` program.
+
+fn main() -> std::process::ExitCode {
+    qgjob::cli::main()
+}

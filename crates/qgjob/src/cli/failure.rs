@@ -1,0 +1,155 @@
+//! How commands fail: what, why, and what to do about it.
+
+use std::io;
+
+use qgjob_core::api::problem::{Code, Problem};
+use qgjob_core::model::exit::ExitCode;
+use qgjob_core::model::name::BadName;
+use serde_json::{Value, json};
+
+use crate::output::{BAD, BOLD, Format, Output, compact, eprint_line, plain};
+use crate::{client, config};
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the process exits with.
+    pub exit: ExitCode,
+    /// What went wrong, on one line.
+    pub what: String,
+    /// Why.
+    pub causes: Vec<String>,
+    /// What to do.
+    pub hints: Vec<String>,
+    /// What the server said.
+    pub problem: Option<Box<Problem>>,
+}
+
+/// How a command ends.
+pub type Result<T = ExitCode> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// A failure without cause and hint.
+    pub fn new(exit: ExitCode, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), causes: Vec::new(), hints: Vec::new(), problem: None }
+    }
+
+    /// The user's input cannot work.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, what)
+    }
+
+    /// Adds why.
+    #[must_use]
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Tells it on stderr.
+    pub fn print(&self, output: &Output) {
+        // The reader is gone: nobody is left to be told.
+        if self.exit == ExitCode::BrokenPipe {
+            return;
+        }
+        if matches!(output.format, Format::Json | Format::Jsonl) {
+            return eprint_line(&compact(&self.json()));
+        }
+        let (bold, bad) = if output.color_messages { (BOLD, BAD.bold()) } else { Default::default() };
+        eprint_line(&format!("{bad}error:{bad:#} {bold}{}{bold:#}", plain(&self.what)));
+        for cause in &self.causes {
+            eprint_line(&format!("  cause: {}", plain(cause)));
+        }
+        for hint in &self.hints {
+            eprint_line(&format!("  hint:  {}", plain(hint)));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut error = match &self.problem {
+            Some(problem) => serde_json::to_value(problem).expect("a problem is JSON"),
+            None => json!({ "code": self.exit.explain().0, "detail": self.what }),
+        };
+        error["schema"] = "qgjob.error/v1".into();
+        error["exit_code"] = u8::from(self.exit).into();
+        error["message"] = self.what.as_str().into();
+        if !self.causes.is_empty() {
+            error["causes"] = json!(self.causes);
+        }
+        if !self.hints.is_empty() {
+            error["hint"] = self.hints.join(" ").into();
+        }
+        json!({ "error": error })
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        let exit = error.exit_code();
+        match error {
+            client::Error::Unreachable { server, cause } => Self::new(exit, format!("cannot reach the server at {server}"))
+                .cause(cause)
+                .hint("start one on this machine with `qgjob server run`, or name another with --server or QGJOB_SERVER"),
+            client::Error::Refused(problem) => {
+                let mut failure = Self::new(exit, problem.title.clone()).cause(problem.detail.clone());
+                for field in &problem.errors {
+                    failure = failure.cause(format!("{}: {}", field.pointer, field.detail));
+                }
+                failure.hints.extend(problem.hint.clone());
+                if problem.code == Code::Unauthenticated {
+                    failure.hints = vec![
+                        "set QGJOB_TOKEN or QGJOB_TOKEN_FILE to a token of this server; the admin makes one with `qgjob token create`".into(),
+                    ];
+                }
+                if problem.code == Code::Internal {
+                    failure.causes.extend(problem.request_id.as_ref().map(|id| format!("request id {id}")));
+                }
+                failure.problem = Some(problem);
+                failure
+            }
+            other => Self::new(exit, other.to_string()),
+        }
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        let failure = Self::new(ExitCode::Usage, error.to_string());
+        match error {
+            config::Error::Exposed { path, .. } => Self { exit: ExitCode::Auth, ..failure }.hint(format!(
+                "run `chmod 600 {}`; if others use this machine, revoke the tokens",
+                path.display()
+            )),
+            config::Error::Invalid { .. } => failure.hint("every key is described by `qgjob help config`"),
+            config::Error::InsecureServer(_) => {
+                failure.hint("use https://, or --insecure-http on a network that you trust")
+            }
+            config::Error::NoProfile { .. }
+            | config::Error::BadServer { .. }
+            | config::Error::File { .. } => failure,
+            config::Error::NotAToken(_) => Self { exit: ExitCode::Auth, ..failure },
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new(ExitCode::BrokenPipe, "the reader of the output went away");
+        }
+        Self::new(ExitCode::Infra, format!("cannot write the output: {error}"))
+    }
+}
+
+impl From<BadName> for Failure {
+    fn from(error: BadName) -> Self {
+        Self::usage(error.to_string())
+    }
+}

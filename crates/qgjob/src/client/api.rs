@@ -1,0 +1,258 @@
+//! The calls of `/api/v1`, one method each.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use qgjob_core::api::about::{Readiness, Version};
+use qgjob_core::api::app_versions::{AppVersionView, NewAppVersion};
+use qgjob_core::api::explain::Explanation;
+use qgjob_core::api::jobs::{AttemptView, JobView, TryView};
+use qgjob_core::api::page::Page;
+use qgjob_core::api::queue::GroupView;
+use qgjob_core::api::runs::{NewRun, RunView, RunWithJobs, Submitted};
+use qgjob_core::api::tokens::{NewToken, TokenWithSecret, WhoAmI};
+use qgjob_core::model::agent::Agent;
+use qgjob_core::model::artifact::Artifact;
+use qgjob_core::model::device::Device;
+use qgjob_core::model::event::LogStream;
+use qgjob_core::model::name::{AppVersionId, IdempotencyKey, OrgId};
+use qgjob_core::model::token::Token;
+use reqwest::Method;
+use reqwest::header::DATE;
+use serde::de::DeserializeOwned;
+
+use super::{Client, Error, Result, part};
+
+/// Filters of a list as they are sent: names and values.
+pub type Filter = Vec<(&'static str, String)>;
+
+/// Which part of a log to read.
+#[derive(Debug, Clone, Copy)]
+pub struct LogQuery {
+    /// Which log.
+    pub stream: LogStream,
+    /// Which attempt, counted from 1; none: the latest.
+    pub attempt: Option<u32>,
+    /// The first byte.
+    pub offset: u64,
+}
+
+impl Client {
+    /// Submits a run. The key makes repeats harmless.
+    pub async fn submit(&self, run: &NewRun, key: &IdempotencyKey) -> Result<Submitted> {
+        self.call(Method::POST, "api/v1/runs")
+            .json(run)
+            .header("idempotency-key", key.as_str())
+            .repeatable()
+            .answer()
+            .await
+    }
+
+    /// A run with its jobs.
+    pub async fn run(&self, id: &str) -> Result<RunWithJobs> {
+        self.call(Method::GET, format!("api/v1/runs/{}", part(id))).answer().await
+    }
+
+    /// Runs, newest first.
+    pub async fn runs(&self, filter: &Filter) -> Result<Page<RunView>> {
+        self.call(Method::GET, "api/v1/runs").query(filter).answer().await
+    }
+
+    /// A job, by its id or the end of it.
+    pub async fn job(&self, id: &str) -> Result<JobView> {
+        self.call(Method::GET, format!("api/v1/jobs/{}", part(id))).answer().await
+    }
+
+    /// Jobs, newest first.
+    pub async fn jobs(&self, filter: &Filter) -> Result<Page<JobView>> {
+        self.call(Method::GET, "api/v1/jobs").query(filter).answer().await
+    }
+
+    /// The attempts of a job, oldest first.
+    pub async fn attempts(&self, job: &str) -> Result<Vec<AttemptView>> {
+        self.items(format!("api/v1/jobs/{}/attempts", part(job))).await
+    }
+
+    /// The tries of the tests of a job, in the order in which they ended.
+    pub async fn tries(&self, job: &str) -> Result<Vec<TryView>> {
+        self.items(format!("api/v1/jobs/{}/tests", part(job))).await
+    }
+
+    /// The files kept from a job.
+    pub async fn artifacts(&self, job: &str) -> Result<Vec<Artifact>> {
+        self.items(format!("api/v1/jobs/{}/artifacts", part(job))).await
+    }
+
+    /// The bytes of an artifact.
+    pub async fn artifact(&self, id: &str) -> Result<reqwest::Response> {
+        let call = self.call(Method::GET, format!("api/v1/artifacts/{}/content", part(id)));
+        call.timeout(Duration::from_secs(3600)).send().await
+    }
+
+    /// Why a job waits, or ended as it did.
+    pub async fn explain(&self, job: &str) -> Result<Explanation> {
+        self.call(Method::GET, format!("api/v1/jobs/{}/explain", part(job))).answer().await
+    }
+
+    /// Cancels a job.
+    pub async fn cancel_job(&self, id: &str) -> Result<()> {
+        self.call(Method::POST, format!("api/v1/jobs/{}/cancel", part(id))).repeatable().done().await
+    }
+
+    /// Cancels all jobs of a run that are not over.
+    pub async fn cancel_run(&self, id: &str) -> Result<()> {
+        self.call(Method::POST, format!("api/v1/runs/{}/cancel", part(id))).repeatable().done().await
+    }
+
+    /// Submits a job that is over once more, as a run of its own.
+    pub async fn retry(&self, job: &str, key: &IdempotencyKey) -> Result<Submitted> {
+        let call = self.call(Method::POST, format!("api/v1/jobs/{}/retry", part(job)));
+        call.header("idempotency-key", key.as_str()).repeatable().answer().await
+    }
+
+    /// A piece of a log, at most 8 MiB; empty when there is nothing at the offset.
+    pub async fn log(&self, job: &str, query: LogQuery) -> Result<Bytes> {
+        let mut filter: Filter =
+            vec![("stream", query.stream.to_string()), ("offset", query.offset.to_string())];
+        filter.extend(query.attempt.map(|attempt| ("attempt", attempt.to_string())));
+        let call = self.call(Method::GET, format!("api/v1/jobs/{}/logs", part(job))).query(&filter);
+        call.accept("text/plain").bytes().await
+    }
+
+    /// Groups that have queued or running jobs.
+    pub async fn queue(&self) -> Result<Vec<GroupView>> {
+        self.items("api/v1/queue".to_owned()).await
+    }
+
+    /// Binds a label to an uploaded build.
+    pub async fn bind_app_version(&self, new: &NewAppVersion) -> Result<AppVersionView> {
+        self.call(Method::POST, "api/v1/app-versions").json(new).repeatable().answer().await
+    }
+
+    /// What a label names; none when it names nothing yet.
+    pub async fn app_version(
+        &self,
+        org: Option<&OrgId>,
+        id: &AppVersionId,
+    ) -> Result<Option<AppVersionView>> {
+        let filter: Filter = org.map(|org| ("org_id", org.to_string())).into_iter().collect();
+        let call =
+            self.call(Method::GET, format!("api/v1/app-versions/{}", part(id.as_str()))).query(&filter);
+        match call.answer().await {
+            Ok(view) => Ok(Some(view)),
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Labels, newest first.
+    pub async fn app_versions(&self, limit: u32) -> Result<Vec<AppVersionView>> {
+        self.call(Method::GET, "api/v1/app-versions").query(&[("limit", limit)]).answer().await
+    }
+
+    /// All devices that are visible.
+    pub async fn devices(&self) -> Result<Vec<Device>> {
+        self.items("api/v1/devices".to_owned()).await
+    }
+
+    /// One device.
+    pub async fn device(&self, id: &str) -> Result<Device> {
+        self.call(Method::GET, format!("api/v1/devices/{}", part(id))).answer().await
+    }
+
+    /// Takes a device out (`drain`) or back in (`enable`).
+    pub async fn set_device(&self, id: &str, verb: &str) -> Result<Device> {
+        self.call(Method::POST, format!("api/v1/devices/{}/{verb}", part(id))).repeatable().answer().await
+    }
+
+    /// All agents.
+    pub async fn agents(&self) -> Result<Vec<Agent>> {
+        self.items("api/v1/agents".to_owned()).await
+    }
+
+    /// One agent.
+    pub async fn agent(&self, id: &str) -> Result<Agent> {
+        self.call(Method::GET, format!("api/v1/agents/{}", part(id))).answer().await
+    }
+
+    /// Lets an agent take no new job (`drain`), or take jobs again (`enable`).
+    pub async fn set_agent(&self, id: &str, verb: &str) -> Result<Agent> {
+        self.call(Method::POST, format!("api/v1/agents/{}/{verb}", part(id))).repeatable().answer().await
+    }
+
+    /// Forgets an agent and its devices.
+    pub async fn remove_agent(&self, id: &str) -> Result<()> {
+        self.call(Method::DELETE, format!("api/v1/agents/{}", part(id))).done().await
+    }
+
+    /// Makes a token; the only time its secret is shown.
+    pub async fn create_token(&self, new: &NewToken) -> Result<TokenWithSecret> {
+        self.call(Method::POST, "api/v1/tokens").json(new).answer().await
+    }
+
+    /// All tokens, newest first, without their secrets.
+    pub async fn tokens(&self) -> Result<Vec<Token>> {
+        self.items("api/v1/tokens".to_owned()).await
+    }
+
+    /// Ends a token.
+    pub async fn revoke_token(&self, id: &str) -> Result<()> {
+        self.call(Method::DELETE, format!("api/v1/tokens/{}", part(id))).done().await
+    }
+
+    /// Whom the server takes the caller for.
+    pub async fn whoami(&self) -> Result<WhoAmI> {
+        self.call(Method::GET, "api/v1/whoami").answer().await
+    }
+
+    /// The server's version, and the value of its `date` header.
+    pub async fn version(&self) -> Result<(Version, Option<String>)> {
+        let response = self.call(Method::GET, "api/v1/version").accept("application/json").send().await?;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        Ok((self.read_json(response).await?, date))
+    }
+
+    /// Whether the server can do its work. Asks once: whoever checks wants to know how it is now.
+    pub async fn ready(&self) -> Result<Readiness> {
+        let call = self.call(Method::GET, "readyz").query(&[("verbose", "1")]);
+        let response = call.request.send().await.map_err(|error| super::unreachable(&self.base, &error))?;
+        self.read_json(response).await
+    }
+
+    /// All items of a list, which may be whole or come in pages.
+    async fn items<T: DeserializeOwned>(&self, path: String) -> Result<Vec<T>> {
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let filter: Filter = cursor.iter().map(|cursor| ("cursor", cursor.clone())).collect();
+            match self.call(Method::GET, &path).query(&filter).answer::<Items<T>>().await? {
+                Items::All(all) => return Ok(all),
+                Items::Page(page) => {
+                    items.extend(page.items);
+                    match page.next_cursor {
+                        Some(next) if Some(&next) == cursor.as_ref() => {
+                            return Err(self.not_understood(format!("{path} gives the same cursor twice")));
+                        }
+                        Some(next) => cursor = Some(next),
+                        None => return Ok(items),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Short lists come whole, long ones in pages.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Items<T> {
+    All(Vec<T>),
+    Page(Page<T>),
+}
+
+/// The server's clock as its `date` header tells it.
+pub fn server_time(date: &str) -> std::result::Result<jiff::Timestamp, Error> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).map_err(|error| Error::NotUnderstood {
+        server: "the server".to_owned(),
+        detail: format!("its date header {date:?}: {error}"),
+    })
+}
