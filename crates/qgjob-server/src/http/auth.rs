@@ -119,6 +119,24 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
+/// An agent that is not registered yet.
+#[derive(Debug, Clone)]
+pub struct Newcomer {
+    /// The registration token.
+    pub token: Token,
+    /// The hash of its secret.
+    pub hash: Sha256,
+}
+
+impl FromRequestParts<App> for Newcomer {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Rejection> {
+        let Caller { token, hash } = Caller::from_request_parts(parts, app).await?;
+        if token.kind == Kind::Registration { Ok(Self { token, hash }) } else { Err(forbidden(&token)) }
+    }
+}
+
 /// An agent in its session.
 #[derive(Debug, Clone, Copy)]
 pub struct Agent(pub agent::Id);
@@ -136,6 +154,6 @@ impl FromRequestParts<App> for Agent {
 }
 
 /// The token's kind is not the one that is needed here.
-pub fn forbidden(token: &Token) -> Rejection {
+fn forbidden(token: &Token) -> Rejection {
     Rejection::new(Code::Forbidden, format!("a token of kind {} does not allow this", token.kind))
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Uri};
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::FutureExt;
 use qgjob_core::api::explain::{Explanation, Why, WhyCode};
@@ -96,7 +96,7 @@ pub struct JobsQuery {
 pub async fn list(
     State(app): State<App>,
     member: Member,
-    uri: Uri,
+    OriginalUri(uri): OriginalUri,
     Query(query): Query<JobsQuery>,
 ) -> Result<(HeaderMap, Json<Page<JobView>>), Rejection> {
     let filter = JobFilter {

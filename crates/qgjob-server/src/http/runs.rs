@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use qgjob_core::api::page::Page;
@@ -163,7 +163,7 @@ pub struct RunsQuery {
 pub async fn list(
     State(app): State<App>,
     member: Member,
-    uri: Uri,
+    OriginalUri(uri): OriginalUri,
     Query(query): Query<RunsQuery>,
 ) -> Result<(HeaderMap, Json<Page<RunView>>), Rejection> {
     let label = query.label.as_deref().map(label).transpose()?;

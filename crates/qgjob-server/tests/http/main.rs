@@ -1,7 +1,14 @@
 //! The HTTP contract, held over real sockets against a real server with a real store.
 
+mod auth;
+mod bytes;
+mod contract;
+mod limits;
+mod logs;
 mod openapi;
-
+mod reads;
+mod stop;
+mod streams;
 mod submit;
-
+mod work;
 mod world;
