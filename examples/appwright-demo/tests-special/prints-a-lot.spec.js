@@ -1,6 +1,6 @@
 import { test, expect } from "appwright";
 
-const lines = Number(process.env.QGJOB_PRINT_LINES ?? 20_000);
+const lines = Number(process.env.PRINT_LINES ?? 20_000);
 
 test("prints many lines and one long one", async ({ device }) => {
   for (let line = 1; line <= lines; line++) console.log(`line ${line} of ${lines} ${"x".repeat(80)}`);

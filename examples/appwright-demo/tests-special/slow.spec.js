@@ -1,6 +1,6 @@
 import { test, expect } from "appwright";
 
-const seconds = Number(process.env.QGJOB_SLOW_SECONDS ?? 20);
+const seconds = Number(process.env.SLOW_SECONDS ?? 20);
 
 // Two small steps a second on the device, so that a cancelled or unplugged run is noticed at once.
 test("takes its time", async ({ device }) => {

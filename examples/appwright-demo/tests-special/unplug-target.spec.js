@@ -1,6 +1,6 @@
 import { test, expect } from "appwright";
 
-const seconds = Number(process.env.QGJOB_SLOW_SECONDS ?? 30);
+const seconds = Number(process.env.SLOW_SECONDS ?? 30);
 
 // Says when it is busy on the device, so that whoever unplugs the phone knows that the test has begun.
 // On a phone that stays connected it passes.

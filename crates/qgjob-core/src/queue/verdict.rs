@@ -108,14 +108,17 @@ pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try]) -> Judgement {
         Report::Read { tests, errors } => (tests, errors),
     };
     let counts = Counts::of(tests.iter().map(|test| test.outcome));
-    if let Some(error) = errors.first() {
-        return match tests.is_empty() {
-            true if errors.iter().any(|error| error.contains("No tests found")) => {
-                errored(Reason::NoTests, "the runner found no test in the file".to_owned())
-            }
-            _ if code == 0 => contradiction(format!("the runner ended with code 0 and reported: {error}")),
-            _ => verdict(Outcome::Failed, Reason::LoadError, Some(error.clone()), counts),
-        };
+    // A file that cannot be loaded is reported twice: why, and that no test was found in it.
+    let no_tests = |error: &&String| error.contains("No tests found");
+    match errors.iter().find(|error| !no_tests(error)).or(errors.first()) {
+        None => {}
+        Some(error) if code == 0 => {
+            return contradiction(format!("the runner ended with code 0 and reported: {error}"));
+        }
+        Some(error) if tests.is_empty() && no_tests(&error) => {
+            return errored(Reason::NoTests, "the runner found no test in the file".to_owned());
+        }
+        Some(error) => return verdict(Outcome::Failed, Reason::LoadError, Some(error.clone()), counts),
     }
     if tests.is_empty() {
         return errored(Reason::NoTests, "the runner's report names no test".to_owned());
@@ -414,8 +417,12 @@ mod tests {
             (none.outcome, none.reason, none.is_infrastructure()),
             (Outcome::Errored, Reason::NoTests, false)
         );
-        let syntax = judge(&file(), &with("SyntaxError: Unexpected token"), &[]);
+        let both = ["Error: No tests found".to_owned(), "SyntaxError: Unexpected token".to_owned()];
+        let syntax =
+            Evidence { report: Report::Read { tests: vec![], errors: both.to_vec() }, ..evidence(1, vec![]) };
+        let syntax = judge(&file(), &syntax, &[]);
         assert_eq!((syntax.outcome, syntax.reason), (Outcome::Failed, Reason::LoadError));
+        assert_eq!(syntax.detail.as_deref(), Some("SyntaxError: Unexpected token"));
     }
 
     #[test]

@@ -6,3 +6,5 @@ mod adb_story;
 mod appium_story;
 mod device_bench;
 mod gateway_story;
+mod main_story;
+mod world;
