@@ -2,9 +2,12 @@
 
 mod architecture;
 mod bundle_story;
+mod cli_story;
 mod adb_story;
 mod appium_story;
 mod device_bench;
+mod docs;
 mod gateway_story;
 mod main_story;
 mod world;
+mod runner_story;

@@ -1,8 +1,9 @@
 //! Folders that are made once and then only read, by several processes.
 //!
-//! Beside each folder lies a lock file. Whoever uses the folder holds the lock shared, whoever makes or
-//! removes it holds it alone. The lock file's content is the folder's size, and since every use writes it
-//! again, its time is that of the last use.
+//! Beside each folder lie two lock files. Whoever makes the folder holds `.make` alone, so that others wait
+//! instead of making it again. Whoever uses it holds `.lock` shared, for as long as an attempt lasts; whoever
+//! removes it holds that alone, and never waits for it. The content of `.lock` is the folder's size, and
+//! since every use writes it again, its time is that of the last use.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -33,6 +34,27 @@ pub(super) struct Listed {
     pub(super) used: SystemTime,
 }
 
+/// A folder that is being made; removed unless it got its final name.
+struct Half(PathBuf);
+
+impl Half {
+    fn new(path: PathBuf) -> Result<Half, Error> {
+        // Whoever left one was killed: we hold the lock.
+        match fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(Error::io(&path, source)),
+            _ => {}
+        }
+        fs::create_dir(&path).map_err(|source| Error::io(&path, source))?;
+        Ok(Half(path))
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 impl Entry {
     pub(super) fn dir(&self) -> &Path {
         &self.dir
@@ -53,24 +75,21 @@ impl Kept {
         key: &str,
         make: impl AsyncFnOnce(&Path) -> Result<(), Error>,
     ) -> Result<Entry, Error> {
-        let (dir, lock) = (self.dir.join(key), self.lock_path(key));
+        let (dir, lock) = (self.dir.join(key), self.path(key, "lock"));
         if let Some(entry) = shared(&dir, &lock).await? {
             return Ok(entry);
         }
-        let alone = locked(&lock, File::lock).await?;
+        let making = locked(&self.path(key, "make"), File::lock).await?;
         // Somebody else may have made it while we waited.
         if !dir.is_dir() {
-            let half = tempfile::Builder::new()
-                .prefix(".half-")
-                .tempdir_in(&self.dir)
-                .map_err(|source| Error::io(&self.dir, source))?;
-            make(half.path()).await?;
-            let half = half.keep();
-            fs::rename(&half, &dir).map_err(|source| Error::io(&dir, source))?;
+            let half = Half::new(self.path(key, "half"))?;
+            make(&half.0).await?;
+            fs::rename(&half.0, &dir).map_err(|source| Error::io(&dir, source))?;
         }
-        drop(alone);
-        let evicted = || io::Error::other("was removed as soon as it was made");
-        shared(&dir, &lock).await?.ok_or_else(|| Error::io(&dir, evicted()))
+        let entry = shared(&dir, &lock).await?;
+        drop(making);
+        let evicted = || io::Error::other("was removed as soon as it was made: the cache's limit is too low");
+        entry.ok_or_else(|| Error::io(&dir, evicted()))
     }
 
     /// All folders that are there.
@@ -90,8 +109,8 @@ impl Kept {
         Ok(listed)
     }
 
-    fn lock_path(&self, key: &str) -> PathBuf {
-        self.dir.join(format!("{key}.lock"))
+    fn path(&self, key: &str, extension: &str) -> PathBuf {
+        self.dir.join(format!("{key}.{extension}"))
     }
 }
 
@@ -106,6 +125,7 @@ impl Listed {
         }
         // Under another name first: half a folder must not be taken for a whole one.
         let gone = self.dir.with_extension("gone");
+        let _ = fs::remove_dir_all(&gone);
         fs::rename(&self.dir, &gone).map_err(|source| Error::io(&self.dir, source))?;
         fs::remove_dir_all(&gone).map_err(|source| Error::io(&gone, source))?;
         // The lock file stays: another process may wait for it.
