@@ -94,7 +94,8 @@ impl Error {
     pub fn fault(&self) -> Fault {
         let mut detail = self.to_string();
         if detail.len() > MOST_DETAIL {
-            detail.truncate(detail.floor_char_boundary(MOST_DETAIL - 4));
+            let end = (0..MOST_DETAIL - 3).rev().find(|at| detail.is_char_boundary(*at));
+            detail.truncate(end.unwrap_or(0));
             detail.push('…');
         }
         Fault { reason: self.reason(), detail }

@@ -25,7 +25,8 @@ pub(super) fn plain(text: &str, most: usize) -> String {
             c => plain.push(c),
         }
         if plain.len() > most {
-            plain.truncate(plain.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
+            let end = most.saturating_sub('…'.len_utf8());
+            plain.truncate((0..=end).rev().find(|at| plain.is_char_boundary(*at)).unwrap_or(0));
             plain.push('…');
             break;
         }

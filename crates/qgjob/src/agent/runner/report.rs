@@ -18,7 +18,6 @@ const MOST_BYTES: u64 = 64 << 20;
 const MOST_TESTS: usize = 200_000;
 const MOST_DEPTH: usize = 64;
 const MOST_ERRORS: usize = 100;
-const NO_TESTS: &str = "Error: No tests found";
 /// Attachments inside the report that are written to files.
 const MOST_INLINE: usize = 1000;
 
@@ -158,10 +157,6 @@ fn understand(text: &[u8], workspace: &Path, project: &str) -> (Report, Vec<Atta
         }
     }
     let Reading { tests, errors, inline, counted, .. } = reading;
-    // Playwright adds this whenever a file could not be loaded; then it is a consequence, not the finding.
-    let (nothing, others): (Vec<_>, Vec<_>) =
-        errors.into_iter().partition(|error| error.starts_with(NO_TESTS));
-    let errors = if others.is_empty() { nothing } else { others };
     if counted != json.stats {
         let detail = format!("the runner's report counts {:?}, but holds {counted:?}", json.stats);
         return (unreadable(detail), vec![]);

@@ -139,7 +139,8 @@ fn tail(log: &str) -> String {
         .filter(|line| !line.contains("A complete log of this run") && !line.trim().is_empty())
         .collect();
     let text = lines.join("\n");
-    let from = text.ceil_char_boundary(text.len().saturating_sub(LOG_TAIL));
+    let from = text.len().saturating_sub(LOG_TAIL);
+    let from = (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     text[from..].to_owned()
 }
 
