@@ -21,10 +21,11 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob-server", "run", &["http", "background", "store", "blobs", "logs", "config", "dispatch", "metrics"]),
     ("qgjob", "bundle", &[]),
     ("qgjob", "client", &[]),
-    ("qgjob", "config", &[]),
-    ("qgjob", "telemetry", &[]),
+    ("qgjob", "config", &["client"]),
+    ("qgjob", "output", &["config"]),
+    ("qgjob", "telemetry", &["config"]),
     ("qgjob", "agent", &["bundle"]),
-    ("qgjob", "cli", &["agent", "bundle", "client", "config", "telemetry"]),
+    ("qgjob", "cli", &["agent", "bundle", "client", "config", "output", "telemetry"]),
     ("qgjob", "main", &["cli"]),
 ];
 
