@@ -461,3 +461,6 @@ impl Store for Sqlite {
         self.events.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,9 @@ pub(super) fn seen(tx: &mut Tx<'_>, now: Timestamp, seen: Seen) -> Verb<SeenRepl
     let known = devices_of(tx, agent.id)?;
     let mut devices = Vec::with_capacity(seen.devices.len());
     for (new_id, reported) in &seen.devices {
+        if devices.iter().any(|(serial, _)| *serial == reported.serial) {
+            return Err(Refusal::Invalid(format!("device {:?} is reported twice", reported.serial)).into());
+        }
         let before = known.iter().find(|device| device.serial == reported.serial);
         let id = before.map_or(*new_id, |device| device.id);
         note_device(tx, now, &agent, id, before, reported)?;
@@ -186,12 +189,8 @@ pub(super) fn note_install(tx: &mut Tx<'_>, now: Timestamp, id: device::Id, run:
     let build: Option<Build> = tx.first(sql, [Bin(run.0)], |row| rows::json(row, "build"))?;
     let build = build.ok_or_else(|| Stop::Corrupt(format!("run {run} was started without a build")))?;
     let device = load_device(tx, id)?;
-    let entry = Installed {
-        app_id: build.app_id,
-        sha256: build.sha256,
-        proof: Proof::DeviceHash,
-        verified_at: now,
-    };
+    let entry =
+        Installed { app_id: build.app_id, sha256: build.sha256, proof: Proof::DeviceHash, verified_at: now };
     let mut ledger = device.ledger.clone();
     ledger.retain(|installed| installed.app_id != entry.app_id);
     ledger.push(entry);

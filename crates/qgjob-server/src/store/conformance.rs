@@ -1,0 +1,59 @@
+//! What every store must do. A store passes when each property holds on a fresh one, and [`walk`] finds nothing.
+//! Each property ends with [`history::check`]: the invariants over all events that the store tells of.
+
+mod agents;
+mod cancelling;
+mod claiming;
+mod ending;
+mod events;
+pub mod history;
+mod passing_time;
+mod reading;
+mod submitting;
+pub mod walk;
+pub mod world;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::Store;
+
+/// A property: given a fresh store, it panics if it does not hold.
+pub type Property = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! properties {
+    ($($module:ident: $($name:ident)+;)+) => {
+        /// All properties by name.
+        pub const ALL: &[(&str, Property)] = &[$($((
+            concat!(stringify!($module), "::", stringify!($name)),
+            |store| Box::pin(async move {
+                let mut world = world::World::new(store).await;
+                $module::$name(&mut world).await;
+                history::check(&*world.store).await;
+            }),
+        )),+),+];
+    };
+}
+
+properties! {
+    submitting: a_run_of_a_thousand_is_there_at_once a_key_makes_one_run a_key_with_another_request_is_refused
+        a_cancelled_key_makes_a_cancelled_run a_bundle_must_be_uploaded a_batch_is_answered_item_by_item
+        keys_and_bundles_belong_to_their_org a_scheduled_run_waits;
+    claiming: urgent_first_then_oldest no_build_no_lease a_device_has_one_attempt a_repeat_gets_the_same_lease
+        a_device_must_be_free_and_known epochs_rise a_lease_holds_all_that_is_needed avoided_devices_come_last
+        a_group_takes_only_its_devices claims_at_once_share_the_jobs;
+    ending: a_pass_needs_its_tries a_failed_test_is_final infrastructure_is_tried_again_elsewhere
+        a_repeated_finish_answers_alike a_late_finish_changes_nothing a_released_job_costs_nothing
+        a_run_ends_with_its_last_job installs_are_counted_once reports_need_the_lease artifacts_are_kept_once;
+    cancelling: a_waiting_job_ends_at_once a_running_job_ends_and_its_device_follows a_job_that_ended_stays
+        a_run_ends_whole others_cannot_cancel;
+    passing_time: an_expired_lease_is_lost a_renewed_lease_holds the_queue_deadline_ends_the_first_wait
+        an_attempt_that_outlives_its_timeout_ends silent_agents_go_offline a_key_is_forgotten_after_a_week;
+    agents: a_registration_token_works_once a_name_taken_again_keeps_its_devices devices_come_and_go
+        a_fresh_process_holds_nothing drained_devices_and_agents_take_nothing a_removed_agent_is_gone
+        tokens_end labels_are_bound_once;
+    reading: foreign_things_are_not_found lists_are_paged filters_filter groups_and_waiting_jobs_feed_the_board
+        gauges_count suffixes_find_jobs;
+    events: they_are_told_in_order_and_once what_failed_is_not_told;
+}

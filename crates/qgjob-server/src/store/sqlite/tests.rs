@@ -1,0 +1,155 @@
+//! The conformance suite on SQLite, and what only an embedded store must do.
+
+mod crash;
+mod disk;
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::conformance;
+use crate::store::conformance::walk::{Step, walk};
+use crate::store::conformance::world::World;
+
+fn fresh(folder: &TempDir) -> Sqlite {
+    Sqlite::open(&folder.path().join("qgjob.db"), Rules::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_property_of_a_store_holds() {
+    let mut broken = Vec::new();
+    for (name, property) in conformance::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(fresh(&folder));
+        if tokio::spawn(property(store)).await.is_err() {
+            broken.push(*name);
+        }
+    }
+    assert!(broken.is_empty(), "these do not hold, see above: {broken:?}");
+}
+
+/// Keeps the writer inside a transaction until it is told to go on.
+async fn occupy(store: &Arc<Sqlite>) -> (tokio::task::JoinHandle<Result<()>>, std::sync::mpsc::Sender<()>) {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (begun, began) = tokio::sync::oneshot::channel();
+    let store = Arc::clone(store);
+    let verb = move |_: &mut Tx<'_>| {
+        begun.send(()).unwrap();
+        wait.recv().unwrap();
+        Ok(())
+    };
+    let busy = tokio::spawn(async move { store.write(verb).await });
+    began.await.unwrap();
+    (busy, go)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let which = 0..100usize;
+    prop_oneof![
+        2 => (1..4usize, 1..=10u8).prop_map(|(tests, priority)| Step::Submit { tests, priority }),
+        1 => (0..3u8).prop_map(|key| Step::SubmitKeyed { key }),
+        6 => (0..3usize, any::<bool>()).prop_map(|(device, take_avoided)| Step::Claim { device, take_avoided }),
+        2 => which.clone().prop_map(|lease| Step::Renew { lease }),
+        2 => which.clone().prop_map(|lease| Step::Pass { lease }),
+        1 => which.clone().prop_map(|lease| Step::Fail { lease }),
+        3 => which.clone().prop_map(|lease| Step::Break { lease }),
+        1 => which.clone().prop_map(|lease| Step::Release { lease }),
+        1 => which.clone().prop_map(|job| Step::CancelJob { job }),
+        1 => which.clone().prop_map(|run| Step::CancelRun { run }),
+        1 => (0..3u8).prop_map(|key| Step::CancelKey { key }),
+        3 => (1..20i64).prop_map(|seconds| Step::Wait { seconds }),
+        2 => Just(Step::Sweep),
+        1 => Just(Step::Restart),
+        1 => (0..3usize, any::<bool>()).prop_map(|(device, drained)| Step::Drain { device, drained }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_verbs_keeps_the_invariants(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        runtime.block_on(walk(Arc::new(fresh(&folder)), &steps));
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = fresh(&folder);
+    let path = folder.path().join("qgjob.db");
+    let Err(second) = Sqlite::open(&path, Rules::default()) else { panic!("opened twice") };
+    assert!(matches!(&second, OpenError::InUse(named) if *named == path), "{second}");
+    drop(first);
+    fresh(&folder);
+}
+
+#[tokio::test]
+async fn what_waits_together_is_committed_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(fresh(&folder));
+    let mut world = World::new(store.clone()).await;
+    let mut heard = store.subscribe();
+    // While one command keeps the writer busy, 64 submissions arrive.
+    let (busy, go) = occupy(&store).await;
+    let mut submits = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (store, now, submission) = (Arc::clone(&store), world.now, world.submission(1, |_| ()));
+        submits.spawn(async move { store.submit(now, vec![submission]).await.unwrap().remove(0).unwrap() });
+    }
+    while store.commands.as_ref().unwrap().capacity() > QUEUE - 64 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    go.send(()).unwrap();
+    busy.await.unwrap().unwrap();
+    assert_eq!(submits.join_all().await.len(), 64);
+    let transaction = heard.recv().await.unwrap();
+    assert_eq!(transaction.len(), 64, "one transaction told of all");
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_bug_in_one_verb_ends_only_that_verb() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(fresh(&folder));
+    let mut world = World::new(store.clone()).await;
+    let submission = world.submission(1, |_| ());
+    let (run_id, now) = (submission.run_id, world.now);
+    let result: Result<()> = store
+        .write(move |tx| {
+            submit::submit(tx, now, submission)?;
+            panic!("a bug, on purpose");
+        })
+        .await;
+    assert!(matches!(result, Err(Error::Corrupt(_))), "{result:?}");
+    assert!(store.run(&crate::store::Scope::All, run_id).await.unwrap().is_none());
+    assert_eq!(world.submit(1).await.jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_opened_again_has_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let (accepted, epoch, last) = {
+        let mut world = World::new(Arc::new(fresh(&folder))).await;
+        let accepted = world.submit(3).await;
+        let group = world.group(&accepted).await;
+        let rack = world.rack("rack", 1).await;
+        let lease = world.claim(&rack, 0, group).await.unwrap();
+        world.pass(&rack, &lease).await;
+        (accepted, lease.epoch, world.store.last_seq().await.unwrap())
+    };
+    let mut world = World::new(Arc::new(fresh(&folder))).await;
+    assert_eq!(world.store.last_seq().await.unwrap(), last);
+    assert_eq!(world.run(accepted.run.id).await.jobs.passed, 1);
+    world.draw();
+    let group = world.group(&accepted).await;
+    world.wait(1);
+    let rack = world.rack("again", 1).await;
+    let lease = world.claim(&rack, 0, group).await.unwrap();
+    assert!(lease.epoch > epoch, "epochs rise over restarts");
+    world.pass(&rack, &lease).await;
+}
