@@ -43,6 +43,7 @@ pub async fn a_name_taken_again_keeps_its_devices(w: &mut World) {
     let session = w.token(Kind::Agent, Some(thief.id));
     w.store.register_agent(w.now, hash, thief, session).await.unwrap().unwrap_err();
     assert_eq!(w.store.agents().await.unwrap()[0].id, new.id);
+    assert!(w.store.token_by_hash(hash, w.now).await.unwrap().is_some(), "a refusal uses no token up");
 }
 
 pub async fn devices_come_and_go(w: &mut World) {
