@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn a_table_has_no_trailing_blanks_and_no_control_characters() {
         let text = table(&["A", "B"], &[vec!["x\x1b[2J\ny".into(), String::new()]]);
-        assert_eq!(text, "A        B\nx[2J y");
+        assert_eq!(text, "A       B\nx[2J y");
     }
 
     #[test]

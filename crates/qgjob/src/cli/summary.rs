@@ -67,7 +67,6 @@ fn last_tries(tries: Vec<TryView>) -> Vec<Try> {
 
 fn of_run(output: &Output, run: &RunWithJobs, tests: &Tests) -> String {
     let facts = &run.run.run;
-    let over = story::over(&View::Run(Box::new(run.clone())));
     let took = facts
         .finished_at
         .map(|end| format!(" in {}", span(between(facts.created_at, end))))
@@ -78,7 +77,7 @@ fn of_run(output: &Output, run: &RunWithJobs, tests: &Tests) -> String {
         "{} {} {}{}\n",
         output.paint(BOLD, &format!("Run {}", facts.id)),
         output.paint(style.bold(), verdict),
-        output.paint(DIM, &format!("({})", over.detail)),
+        output.paint(DIM, &format!("({})", story::counts(facts))),
         took
     );
     text.push_str(&format!("  app version {} · org {}", facts.app_version_id, facts.org_id));
@@ -114,9 +113,13 @@ pub fn of_jobs(output: &Output, jobs: &[JobView], tests: &Tests) -> String {
     text.push('\n');
     let mut troubles = String::new();
     for view in jobs {
-        if let Some(detail) =
-            view.job.detail.as_ref().filter(|_| view.job.conclusion != Some(Conclusion::Passed))
-        {
+        // Failed tests tell their own errors below.
+        let told = match view.job.conclusion {
+            Some(Conclusion::Passed) => true,
+            Some(Conclusion::Failed) => tests.get(&view.job.id).is_some_and(|tries| !tries.is_empty()),
+            _ => false,
+        };
+        if let Some(detail) = view.job.detail.as_ref().filter(|_| !told) {
             let reason = view.job.reason.map_or("", |reason| reason.as_str());
             troubles.push_str(&format!(
                 "\n{} {}: {}\n",

@@ -39,7 +39,15 @@ async fn the_two_commands_can_be_spelled_in_any_way() {
     let desk = Desk::new().await;
     let submits: [&[&str]; 4] = [
         SEEDS_SUBMIT,
-        &["submit", "--org-id", "qualgent", "--app-version-id", "xyz123", "--test", "tests/onboarding.spec.js"],
+        &[
+            "submit",
+            "--org-id",
+            "qualgent",
+            "--app-version-id",
+            "xyz123",
+            "--test",
+            "tests/onboarding.spec.js",
+        ],
         &["--org-id=qualgent", "submit", "--test=tests/onboarding.spec.js", "--app-version-id=xyz123"],
         &["submit", "--test", "tests/onboarding.spec.js", "--app-version-id=xyz123", "--org-id", "qualgent"],
     ];
@@ -53,8 +61,13 @@ async fn the_two_commands_can_be_spelled_in_any_way() {
     }
     let (job, suffix) = (jobs[0].as_str(), &jobs[0][jobs[0].len() - 10..]);
     let flag = format!("--job-id={job}");
-    let statuses: [&[&str]; 5] =
-        [&["status", &flag], &["status", "--job-id", job], &["status", job], &["-q", "status", suffix], &["status", suffix, "--color=never"]];
+    let statuses: [&[&str]; 5] = [
+        &["status", &flag],
+        &["status", "--job-id", job],
+        &["status", job],
+        &["-q", "status", suffix],
+        &["status", suffix, "--color=never"],
+    ];
     let mut outputs = Vec::new();
     for status in statuses {
         let done = desk.qgjob(status).await;
@@ -87,9 +100,36 @@ async fn watching_tells_the_story_and_ends_with_the_verdict() {
     .await;
     let done = desk.qgjob(&[SEEDS_SUBMIT, &["--watch"]].concat()).await;
     assert_eq!(done.code, 0, "{done:?}");
-    insta::assert_snapshot!(redact(&done.out), @"");
+    insta::assert_snapshot!(redact(&done.out), @r"
+    ✓ Queued job_ID
+      app xyz123 · sha256 HASH    target any    priority 5
+    job_ID → queued     (tests/onboarding.spec.js; waiting for a device)
+    job_ID → running    (pixel-7-01; attempt 1)
+    job_ID → running    (pixel-7-01; app installed in SPAN)
+    job_ID → running    (passed: suite › does it, SPAN)
+    job_ID → completed  (passed; 1 passed, 0 failed, 0 flaky; SPAN; app installed in SPAN)
 
-    let mixed = ["submit", "--org-id=qualgent", "--app-version-id=xyz123", "--test=tests", "--name=nightly", "-l", "branch=main"];
+    Run run_ID passed (1 of 1 job passed) in SPAN
+      app version xyz123 · org qualgent
+
+    TEST FILE                 RESULT  PASSED  FAILED  FLAKY  SKIPPED  DEVICE      ATTEMPTS  INSTALL       DURATION
+    tests/onboarding.spec.js  passed  1       0       0      0        pixel-7-01  1         made (SPAN)  SPAN
+
+    tests/onboarding.spec.js  on pixel-7-01
+      ✓ suite › does it  SPAN
+
+    installs: 1 made, 0 avoided
+    ");
+
+    let mixed = [
+        "submit",
+        "--org-id=qualgent",
+        "--app-version-id=xyz123",
+        "--test=tests",
+        "--name=nightly",
+        "-l",
+        "branch=main",
+    ];
     let done = desk.qgjob(&[&mixed, &["--wait", "-o", "json"][..]].concat()).await;
     assert_eq!(done.code, 1, "{done:?}");
     let run = done.json();
@@ -99,11 +139,38 @@ async fn watching_tells_the_story_and_ends_with_the_verdict() {
     let id = run["id"].as_str().unwrap();
     let view = desk.qgjob(&["run", "view", id]).await;
     assert_eq!(view.code, 0);
-    insta::assert_snapshot!(redact(&view.out), @"");
+    insta::assert_snapshot!(redact(&view.out), @r"
+    Run run_ID failed (2 of 3 jobs passed; 1 failed; 1 flaky) in SPAN
+      app version xyz123 · org qualgent · nightly · branch=main
+
+    TEST FILE                 RESULT  PASSED  FAILED  FLAKY  SKIPPED  DEVICE      ATTEMPTS  INSTALL  DURATION
+    tests/cart.spec.js        passed  0       0       1      0        pixel-7-01  1         avoided  SPAN
+    tests/login.spec.js       failed  0       1       0      0        pixel-7-01  1         avoided  SPAN
+    tests/onboarding.spec.js  passed  1       0       0      0        pixel-7-01  1         avoided  SPAN
+
+    tests/cart.spec.js  on pixel-7-01
+      ~ suite › does it (flaky: passed on retry 1)  SPAN
+
+    tests/login.spec.js  on pixel-7-01
+      ✗ suite › does it  SPAN
+
+    tests/onboarding.spec.js  on pixel-7-01
+      ✓ suite › does it  SPAN
+
+    ~ suite › does it  tests/cart.spec.js:3, 2 tries on pixel-7-01
+        Error: not yet
+
+    ✗ suite › does it  tests/login.spec.js:3 on pixel-7-01
+        expected 'Hello' to be 'Bye'
+            at login.spec.js:3
+
+    installs: 0 made, 3 avoided
+    ");
     let list = desk.qgjob(&["run", "list", "--label=branch=main", "-o", "name"]).await;
     assert_eq!(list.out.trim(), id);
 
-    let flaky = ["submit", "--org-id=qualgent", "--app-version-id=xyz123", "--test=tests/cart.spec.js", "--wait"];
+    let flaky =
+        ["submit", "--org-id=qualgent", "--app-version-id=xyz123", "--test=tests/cart.spec.js", "--wait"];
     assert_eq!(desk.qgjob(&flaky).await.code, 0);
     assert_eq!(desk.qgjob(&[&flaky, &["--fail-on-flaky"][..]].concat()).await.code, 1);
     let jobs = desk.qgjob(&["list", "--conclusion=failed", "-o", "name"]).await;
@@ -123,7 +190,8 @@ async fn every_line_of_jsonl_is_an_event_and_the_last_is_the_run() {
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
     let done = desk.qgjob(&[SEEDS_SUBMIT, &["--watch", "-o", "jsonl"]].concat()).await;
     assert_eq!(done.code, 0, "{done:?}");
-    let lines: Vec<serde_json::Value> = done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (first, last) = (&lines[0], &lines[lines.len() - 1]);
     assert_eq!((&first["schema"], &last["schema"]), (&json!("qgjob.submit/v1"), &json!("qgjob.run/v1")));
     assert_eq!(last["conclusion"], "passed");
@@ -181,7 +249,14 @@ async fn each_end_of_a_job_has_its_exit_code() {
     let late = desk.qgjob(&[&base, &["--test=tests/cart.spec.js", "--queue-timeout=1s"][..]].concat()).await;
     assert_eq!(late.code, 11, "{late:?}");
 
-    let submit = ["submit", "--org-id=qualgent", "--app-version-id=nothing", "--test=tests/cart.spec.js", "-o", "name"];
+    let submit = [
+        "submit",
+        "--org-id=qualgent",
+        "--app-version-id=nothing",
+        "--test=tests/cart.spec.js",
+        "-o",
+        "name",
+    ];
     let job = desk.qgjob(&submit).await.out.trim().to_owned();
     let waiting = desk.qgjob(&["wait", &job, "--wait-timeout=300ms"]).await;
     assert_eq!(waiting.code, 15, "{waiting:?}");
@@ -214,7 +289,11 @@ async fn bad_input_is_told_with_a_way_out() {
     let base = ["submit", "--org-id=qualgent", "--app-version-id=xyz123"];
     let typo = desk.qgjob(&[&base, &["--test=tests/onbording.spec.js"][..]].concat()).await;
     assert_eq!(typo.code, 2);
-    insta::assert_snapshot!(redact(&typo.err), @"");
+    insta::assert_snapshot!(redact(&typo.err), @r#"
+    error: there is no test file "tests/onbording.spec.js"
+      cause: looked in the project FOLDER
+      hint:  did you mean tests/onboarding.spec.js, tests/login.spec.js, tests/cart.spec.js?
+    "#);
     let empty = desk.qgjob(&[&base, &["--test=nothing/*.spec.js"][..]].concat()).await;
     assert_eq!(empty.code, 3, "{empty:?}");
     let allowed = desk.qgjob(&[&base, &["--test=nothing/*.spec.js", "--allow-no-tests"][..]].concat()).await;
@@ -226,7 +305,11 @@ async fn bad_input_is_told_with_a_way_out() {
         (&["submit", "--app-verison-id=x"], 2, "--app-version-id"),
         (&["sumbit"], 2, "submit"),
         (&["stat", "x"], 2, "unrecognized"),
-        (&["submit", "--org-id=q", "--app-version-id=x", "--test=tests", "--priority=11"], 2, "10 most urgent"),
+        (
+            &["submit", "--org-id=q", "--app-version-id=x", "--test=tests", "--priority=11"],
+            2,
+            "10 most urgent",
+        ),
         (&["submit", "--org-id=q", "--app-version-id=x", "--test=tests", "--timeout=30"], 2, "30m"),
         (&["status", "job_00000000000000000000000000"], 5, "Not found"),
         (&["status", "--job-id=run_00000000000000000000000000"], 2, "--run-id"),
@@ -340,11 +423,15 @@ async fn the_project_file_fills_in_what_flags_do_not_say() {
     let job = document["jobs"][0]["job_id"].as_str().unwrap();
     let job = desk.qgjob(&["status", job, "-o", "json"]).await.json();
     assert_eq!(job["priority"], 8);
-    let one = desk.qgjob(&["submit", "--test=tests/cart.spec.js", "--priority=low", "-o", "json"]).await.json();
+    let one =
+        desk.qgjob(&["submit", "--test=tests/cart.spec.js", "--priority=low", "-o", "json"]).await.json();
     assert_eq!(one["jobs"].as_array().unwrap().len(), 1);
 
     let plan = desk.qgjob(&["submit", "--dry-run", "-o", "json"]).await.json();
-    assert_eq!(plan["tests"], json!(["tests/cart.spec.js", "tests/login.spec.js", "tests/onboarding.spec.js"]));
+    assert_eq!(
+        plan["tests"],
+        json!(["tests/cart.spec.js", "tests/login.spec.js", "tests/onboarding.spec.js"])
+    );
     let count = desk.qgjob(&["run", "list", "-o", "name"]).await.out.lines().count();
     assert_eq!(count, 2, "a dry run submits nothing");
 }
@@ -377,7 +464,8 @@ async fn output_fits_where_it_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn completion_scripts_parse() {
     let desk = Desk::without_server();
-    for (shell, check) in [("bash", "bash -n"), ("zsh", ""), ("fish", ""), ("powershell", ""), ("elvish", "")] {
+    for (shell, check) in [("bash", "bash -n"), ("zsh", ""), ("fish", ""), ("powershell", ""), ("elvish", "")]
+    {
         let script = desk.qgjob(&["completion", shell]).await;
         assert_eq!(script.code, 0, "{shell}: {script:?}");
         assert!(script.out.contains("app-version-id"), "{shell}");

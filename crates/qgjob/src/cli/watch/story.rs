@@ -7,6 +7,7 @@ use qgjob_core::api::jobs::JobView;
 use qgjob_core::model::attempt::{Install, InstallAction, Phase};
 use qgjob_core::model::event::{Event, Fact};
 use qgjob_core::model::job::{self, Conclusion, Reason, Status};
+use qgjob_core::model::run::Run;
 use qgjob_core::model::test_result::{Counts, TestOutcome, Try, TryStatus};
 
 use crate::client::watch::{Subject, View};
@@ -240,25 +241,35 @@ pub fn over(view: &View) -> News {
         View::Job(job) => news_of(job),
         View::Run(run) => {
             let run = &run.run.run;
-            let jobs = &run.jobs;
-            let conclusion = run.conclusion.map_or("completed", Conclusion::as_str).to_owned();
-            let mut parts =
-                vec![conclusion, format!("{} of {} passed", jobs.passed, count(jobs.total, "job"))];
-            let others = [
-                (jobs.failed, "failed"),
-                (jobs.errored, "errored"),
-                (jobs.timed_out, "timed out"),
-                (jobs.cancelled, "cancelled"),
-                (jobs.skipped, "skipped"),
-                (jobs.flaky, "flaky"),
-            ];
-            parts.extend(
-                others.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")),
-            );
+            let verdict = run.conclusion.map_or("completed", Conclusion::as_str).to_owned();
             let (status, conclusion) = (run.status, run.conclusion);
-            News { id: run.id.to_string(), job: None, status, conclusion, detail: joined(parts) }
+            News {
+                id: run.id.to_string(),
+                job: None,
+                status,
+                conclusion,
+                detail: joined([verdict, counts(run)]),
+            }
         }
     }
+}
+
+/// How many jobs of a run ended how.
+pub fn counts(run: &Run) -> String {
+    let jobs = &run.jobs;
+    let others = [
+        (jobs.failed, "failed"),
+        (jobs.errored, "errored"),
+        (jobs.timed_out, "timed out"),
+        (jobs.cancelled, "cancelled"),
+        (jobs.skipped, "skipped"),
+        (jobs.flaky, "flaky"),
+        (jobs.running, "running"),
+        (jobs.queued + jobs.scheduled, "waiting"),
+    ];
+    let passed = format!("{} of {} passed", jobs.passed, count(jobs.total, "job"));
+    let others = others.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    joined(std::iter::once(passed).chain(others))
 }
 
 /// The line as text.

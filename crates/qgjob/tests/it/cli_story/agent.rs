@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qgjob_core::api::agents::{
-    ArtifactTicket, ClaimReply, ClaimRequest, FinishReport, Heartbeat, HeartbeatReply, Lease, NewArtifact, PhaseReport,
-    Registered, Registration, ReportedDevice, TestsReport,
+    ArtifactTicket, ClaimReply, ClaimRequest, FinishReport, Heartbeat, HeartbeatReply, Lease, NewArtifact,
+    PhaseReport, Registered, Registration, ReportedDevice, TestsReport,
 };
 use qgjob_core::api::tokens::{NewToken, TokenWithSecret};
 use qgjob_core::model::attempt::{Install, InstallAction, Phase};
@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::Digest;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::desk::Desk;
 
@@ -41,6 +42,7 @@ pub enum Play {
 
 pub struct FakeAgent {
     task: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 struct Link {
@@ -69,7 +71,11 @@ impl Link {
 
 impl FakeAgent {
     /// Registers an agent whose devices take jobs one after another.
-    pub async fn start(desk: &Desk, devices: &[&str], play: impl Fn(&str) -> Play + Send + Sync + 'static) -> Self {
+    pub async fn start(
+        desk: &Desk,
+        devices: &[&str],
+        play: impl Fn(&str) -> Play + Send + Sync + 'static,
+    ) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let base = format!("http://{}", desk.address);
         let admin = Link { http: http.clone(), base: base.clone(), token: desk.admin_token() };
@@ -81,25 +87,33 @@ impl FakeAgent {
         let link = Arc::new(Link { http, base, token: registered.token });
         let names: Vec<String> = devices.iter().map(|name| (*name).to_owned()).collect();
         let play = Arc::new(play);
-        let task = tokio::spawn(async move { work(link, names, play).await });
-        Self { task }
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { work(link, names, play, stopped).await });
+        Self { task, stop }
     }
 
+    /// Ends between two jobs: a claim that is cut off could leave a lease that nobody serves.
     pub async fn stop(self) {
-        self.task.abort();
-        if let Err(error) = self.task.await
-            && error.is_panic()
-        {
-            std::panic::resume_unwind(error.into_panic());
-        }
+        self.stop.cancel();
+        self.task.await.unwrap();
     }
 }
 
-async fn work(link: Arc<Link>, names: Vec<String>, play: Arc<impl Fn(&str) -> Play + Send + Sync>) {
+async fn work(
+    link: Arc<Link>,
+    names: Vec<String>,
+    play: Arc<impl Fn(&str) -> Play + Send + Sync>,
+    stop: CancellationToken,
+) {
     let mut ledger: Vec<Vec<Installed>> = vec![Vec::new(); names.len()];
     let mut fresh = true;
     for turn in 0_u64.. {
-        let devices = names.iter().zip(&ledger).map(|(name, ledger)| reported(name, ledger.clone())).collect();
+        if stop.is_cancelled() {
+            return;
+        }
+        let devices =
+            names.iter().zip(&ledger).map(|(name, ledger)| reported(name, ledger.clone())).collect();
         let reply: HeartbeatReply =
             link.post("/agent/v1/heartbeat", &Heartbeat { fresh, devices, attempts: Vec::new() }).await;
         fresh = false;

@@ -170,9 +170,11 @@ pub fn redact(text: &str) -> String {
     for line in text.lines() {
         let mut line = line.trim_end().to_owned();
         for prefix in ["job_", "run_"] {
-            while let Some(at) = line.find(prefix).filter(|at| !line[at + 4..].starts_with("ID")).or_else(|| {
-                line.match_indices(prefix).map(|(at, _)| at).find(|at| !line[at + 4..].starts_with("ID"))
-            }) {
+            while let Some(at) =
+                line.find(prefix).filter(|at| !line[at + 4..].starts_with("ID")).or_else(|| {
+                    line.match_indices(prefix).map(|(at, _)| at).find(|at| !line[at + 4..].starts_with("ID"))
+                })
+            {
                 let end = at + 4 + line[at + 4..].bytes().take_while(u8::is_ascii_alphanumeric).count();
                 line.replace_range(at..end, &format!("{prefix}ID"));
             }
@@ -209,7 +211,9 @@ fn redact_word(word: &str) -> String {
 /// Place and length of the first `12 ms`, `1.2 s`, `1m 02s` or `4 KB`.
 fn find_quantity(text: &str) -> Option<(usize, usize)> {
     let starts = text.char_indices().filter(|(at, c)| {
-        c.is_ascii_digit() && !text[..*at].ends_with(|before: char| before.is_alphanumeric() || before == '.' || before == '-')
+        c.is_ascii_digit()
+            && !text[..*at]
+                .ends_with(|before: char| before.is_alphanumeric() || before == '.' || before == '-')
     });
     for (at, _) in starts {
         let number = text[at..].bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
