@@ -14,7 +14,7 @@ pub mod gateway;
 mod hold;
 mod install;
 mod kit;
-mod link;
+pub mod link;
 mod log;
 pub mod process;
 pub mod runner;

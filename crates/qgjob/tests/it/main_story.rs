@@ -107,7 +107,7 @@ async fn results_logs_and_artifacts_tell_what_happened() {
     assert_eq!(log.code, 0, "{log:?}");
     let agent = world.qgjob(&["logs", "--job-id", &matrix, "--stream=agent"]).await;
     assert!(agent.out.contains("7 tests"), "{agent:?}");
-    let list = world.qgjob(&["artifact", "list", "--job-id", &matrix, "-o", "json"]).await.json();
+    let list = world.qgjob(&["artifact", "list", &matrix, "-o", "json"]).await.json();
     let names: Vec<&str> = list["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"report.json"), "{names:?}");
     assert!(names.iter().any(|name| name.ends_with(".png")), "{names:?}");
@@ -164,7 +164,7 @@ async fn a_phone_unplugged_mid_test_costs_an_attempt_and_not_the_verdict() {
     let id = world.submit(&[GOOD, "--test=tests-special/slow.spec.js", "--env=SLOW_SECONDS=8"]).await;
     let job = world.wait_for_phase(&id, "testing").await;
     let first = job["device_name"].as_str().unwrap().to_owned();
-    in_session(&world, &first).await;
+    in_session(&world, &first, 0).await;
     world.phone(&first).fault(Fault::Unplug);
     let done = world.wait(&id).await;
     let job = world.job(&id).await;
@@ -183,7 +183,7 @@ async fn a_job_cancelled_mid_test_leaves_the_phone_clean() {
     let id = world.submit(&[GOOD, "--test=tests-special/slow.spec.js"]).await;
     let job = world.wait_for_phase(&id, "testing").await;
     let phone = job["device_name"].as_str().unwrap().to_owned();
-    in_session(&world, &phone).await;
+    in_session(&world, &phone, 0).await;
     let cancelled = world.qgjob(&["cancel", "--job-id", &id]).await;
     assert_eq!(cancelled.code, 0, "{cancelled:?}");
     assert_eq!(world.wait(&id).await.code, 13);
@@ -202,11 +202,11 @@ async fn a_job_cancelled_mid_test_leaves_the_phone_clean() {
 async fn an_agent_killed_in_each_phase_loses_no_job_and_leaves_no_process() {
     let mut world = World::new(1).await;
     for phase in ["preparing", "testing"] {
-        // A fresh phone install is not needed, but the second attempt must verify the phone again.
         let id = world.submit(&[GOOD, "--test=tests-special/slow.spec.js", "--env=SLOW_SECONDS=8"]).await;
+        let sessions = world.phones[0].phone.truth().automation_sessions;
         if phase == "testing" {
             let job = world.wait_for_phase(&id, phase).await;
-            in_session(&world, job["device_name"].as_str().unwrap()).await;
+            in_session(&world, job["device_name"].as_str().unwrap(), sessions).await;
         } else {
             eventually("the job runs", async || world.job(&id).await["status"] == "running").await;
         }
@@ -237,17 +237,16 @@ async fn a_server_killed_mid_test_goes_on_as_if_nothing_had_been() {
 }
 
 async fn attempts(world: &World, id: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(world.bench.path("config").join("credentials.toml")).unwrap();
-    let token = text.split('"').find(|part| part.starts_with("qgj_")).unwrap().to_owned();
     let url = format!("{}/api/v1/jobs/{id}/attempts", world.url());
-    let answer = reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap();
+    let answer = reqwest::Client::new().get(url).bearer_auth(world.token()).send().await.unwrap();
     let body: Value = answer.json().await.unwrap();
     body["items"].as_array().or(body.as_array()).unwrap().clone()
 }
 
-/// Waits until a test has the phone in its hands.
-async fn in_session(world: &World, phone: &str) {
-    eventually("a test uses the phone", async || !world.phone(phone).truth().taps.is_empty()).await;
+/// Waits until a test has the phone in its hands, once more than `before`.
+async fn in_session(world: &World, phone: &str, before: u64) {
+    let sessions = async || world.phone(phone).truth().automation_sessions > before;
+    eventually("a test uses the phone", sessions).await;
 }
 
 fn processes_with(word: &str) -> Vec<String> {

@@ -17,7 +17,7 @@ pub const GOOD: &str = "--app-version-id=xyz123";
 pub const BUGGY: &str = "--app-version-id=xyz124";
 
 /// Short leases and waits, so that stories of loss are short too.
-const SERVER: &str = "lease = \"6s\"\nheartbeat = \"1s\"\nbackoff_first = \"1s\"\ntimeout_grace = \"5s\"\n";
+const SERVER: &str = "lease = \"6s\"\nbackoff_first = \"1s\"\ntimeout_grace = \"5s\"\n";
 
 pub struct World {
     server: Option<Child>,
@@ -144,7 +144,7 @@ impl World {
 
     pub async fn job(&self, id: &str) -> Value {
         let done = self.qgjob(&["status", "--job-id", id, "-o", "json"]).await;
-        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!((done.code, done.err.as_str()), (0, ""), "{}", done.out);
         done.json()
     }
 
@@ -169,6 +169,12 @@ impl World {
         command.current_dir(example()).env("QGJOB_CONFIG_DIR", self.bench.path("config")).env_remove("CI");
         command.env("QGJOB_SERVER", format!("http://127.0.0.1:{}", self.port));
         command
+    }
+
+    /// The admin's token, from the credential that the server wrote.
+    pub fn token(&self) -> String {
+        let text = std::fs::read_to_string(self.bench.path("config").join("credentials.toml")).unwrap();
+        text.split('"').find(|part| part.starts_with("qgj_")).unwrap().to_owned()
     }
 
     pub fn url(&self) -> String {
