@@ -7,8 +7,11 @@ use super::{Context, tree};
 use crate::config::VARIABLES;
 use crate::output::table;
 
-/// The topics and their texts.
-pub const TOPICS: [(&str, fn() -> String); 5] = [
+/// A topic: its name, and what makes its text.
+pub type Topic = (&'static str, fn() -> String);
+
+/// The topics.
+pub const TOPICS: [Topic; 5] = [
     ("exit-codes", exit_codes),
     ("environment", environment),
     ("formatting", || FORMATTING.to_owned()),

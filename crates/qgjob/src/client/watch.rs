@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use qgjob_core::api::jobs::{EventView, JobView};
+use qgjob_core::api::problem::Code;
 use qgjob_core::api::runs::RunWithJobs;
 use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::exit::ExitCode;
@@ -288,10 +289,12 @@ impl Follower {
         let response = match tokio::time::timeout(self.client.timeout, self.client.once(call.request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error))
-                if matches!(error.status(), Some(404..=406 | 501)) && !self.options.just_created =>
+                if !self.options.just_created && matches!(error.status(), Some(404..=406 | 501)) =>
             {
                 return Ok(Stopped::NoStream);
             }
+            // All places for streams are taken; questions need none.
+            Ok(Err(Error::Refused(problem))) if problem.code == Code::Busy => return Ok(Stopped::NoStream),
             Ok(Err(error)) => return Err(error),
             Err(_) => return Ok(Stopped::Cut("no answer in time".to_owned())),
         };

@@ -67,9 +67,12 @@ impl Live {
 
     /// Puts a line above the display: ends of tests and jobs, and jobs that are queued again.
     pub fn news(&self, story: &Story, news: &News) {
-        let Some(known) = news.job.and_then(|id| story.jobs.get(&id).map(|known| name(id, known))) else {
+        let Some((id, known)) = news.job.and_then(|id| story.jobs.get_key_value(&id)) else { return };
+        // That a job begins to wait is what the head line counts.
+        if known.started.is_none() && news.conclusion.is_none() {
             return;
-        };
+        }
+        let name = name(*id, known);
         let mark = match news.conclusion {
             Some(conclusion) => {
                 let style = if self.color { style_of(conclusion) } else { Default::default() };
@@ -77,7 +80,7 @@ impl Live {
             }
             None => "·".to_owned(),
         };
-        self.print(&format!("{mark} {known}  {}", plain(&news.detail)));
+        self.print(&format!("{mark} {name}  {}", plain(&news.detail)));
     }
 
     /// Puts a line above the display.
