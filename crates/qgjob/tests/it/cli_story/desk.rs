@@ -197,7 +197,7 @@ pub fn redact(text: &str) -> String {
 fn redact_word(word: &str) -> String {
     let inner = word.trim_matches(['(', ')', ';', ',']);
     let instant = inner.len() >= 20 && inner.ends_with('Z') && inner.as_bytes()[10] == b'T';
-    let folder = inner.starts_with("/tmp/") || inner.starts_with("/var/");
+    let folder = inner.len() > 1 && inner.starts_with('/');
     let sha = inner.trim_end_matches('…');
     let hash = sha.len() >= 12 && sha.bytes().all(|byte| byte.is_ascii_hexdigit());
     match (instant, folder, hash) {
