@@ -22,10 +22,12 @@ pub struct Config {
     /// Where a first start on loopback writes the admin's credential (mode 0600), so that the command line beside
     /// the server just works. None: `admin-credential.json` in the data folder.
     pub credential_file: Option<PathBuf>,
-    /// How long an agent holds an attempt without renewing its lease.
+    /// How long an agent holds an attempt without renewing its lease, and how long it may be silent before it counts
+    /// as offline.
     #[serde(with = "span")]
     pub lease: Duration,
-    /// How often agents are expected to call.
+    /// How often agents are told to call (`agent run --heartbeat`). The server warns at its start when a lease is not
+    /// at least twice as long.
     #[serde(with = "span")]
     pub heartbeat: Duration,
     /// How long after its own timeout an attempt may take to clean up before the server ends it.
@@ -160,12 +162,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for bad in [
-            r#"{"listen":"127.0.0.1:1"}"#,
-            r#"{"limits":{"logs":1}}"#,
-            r#"{"lease":"-5s"}"#,
-            r#"{"lease":"soon"}"#,
-        ] {
+        for bad in [r#"{"port":1}"#, r#"{"limits":{"logs":1}}"#, r#"{"lease":"-5s"}"#, r#"{"lease":"soon"}"#]
+        {
             assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
         }
         assert_eq!(serde_json::from_str::<Config>(r#"{"lease":"2m"}"#).unwrap().lease.as_secs(), 120);

@@ -84,6 +84,9 @@ impl Server {
     /// # Errors
     /// When an address, the folder, the credential file or the store cannot be used.
     pub async fn bind(config: Config, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Bound> {
+        if config.lease < config.heartbeat * 2 {
+            tracing::warn!("one late heartbeat loses every lease: make `lease` at least twice `heartbeat`");
+        }
         let (addr, listener) = listen(config.listen).await?;
         let (metrics_addr, metrics_listener) = match config.metrics_listen {
             Some(addr) => listen(addr).await.map(|(addr, listener)| (Some(addr), Some(listener)))?,

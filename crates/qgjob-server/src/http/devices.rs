@@ -8,6 +8,7 @@ use qgjob_core::model::device::{self, Device};
 use super::App;
 use super::auth::{Admin, Member};
 use super::problem::Rejection;
+use crate::store::Scope;
 
 /// Groups of jobs that wait or run, with the devices that have their build.
 #[utoipa::path(get, path = "/queue", tag = "queue", responses((status = 200, body = Vec<GroupView>)))]
@@ -18,7 +19,7 @@ pub async fn queue(State(app): State<App>, member: Member) -> Json<Vec<GroupView
 /// Devices that the caller's jobs can use, by name.
 #[utoipa::path(get, path = "/devices", tag = "devices", responses((status = 200, body = Vec<Device>)))]
 pub async fn list(State(app): State<App>, member: Member) -> Result<Json<Vec<Device>>, Rejection> {
-    Ok(Json(app.store.devices(&member.scope).await?))
+    Ok(Json(visible(&app, &member.scope).await?))
 }
 
 /// A device.
@@ -29,8 +30,25 @@ pub async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<Device>, Rejection> {
     let id = parse(&id)?;
-    let found = app.store.devices(&member.scope).await?.into_iter().find(|device| device.id == id);
+    let found = visible(&app, &member.scope).await?.into_iter().find(|device| device.id == id);
     found.map(Json).ok_or_else(|| Rejection::not_found(format_args!("device {id}")))
+}
+
+/// The devices that `scope` sees. A shared device does not tell an org what others have installed.
+async fn visible(app: &App, scope: &Scope) -> Result<Vec<Device>, Rejection> {
+    let mut devices = app.store.devices(scope).await?;
+    if let Scope::Org(org) = scope {
+        for device in &mut devices {
+            let mut own = Vec::new();
+            for line in std::mem::take(&mut device.ledger) {
+                if app.store.blob(org, line.sha256).await?.is_some() {
+                    own.push(line);
+                }
+            }
+            device.ledger = own;
+        }
+    }
+    Ok(devices)
 }
 
 fn parse(text: &str) -> Result<device::Id, Rejection> {

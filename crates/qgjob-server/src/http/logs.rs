@@ -75,7 +75,7 @@ pub async fn read(
     if sse || query.follow == Some(true) {
         let place = app.streams.take(member.token.id)?;
         let follower = Follower { app: App::clone(&app), job: job.id, number: query.attempt, stream, offset };
-        return Ok(if sse { follower.as_events(place) } else { follower.as_bytes(place) });
+        return Ok(if sse { follower.events(place) } else { follower.bytes(place) });
     }
     let limit = query.limit.unwrap_or(MOST).min(MOST);
     let bytes = match &attempt {
@@ -100,10 +100,10 @@ fn plain(body: Body) -> Response {
 
 /// The attempt that is meant, if there is one.
 async fn attempt(app: &App, job: job::Id, number: Option<u32>) -> store::Result<Option<Attempt>> {
-    let attempts = app.store.attempts(job).await?.into_iter().map(|(attempt, _)| attempt);
+    let mut attempts = app.store.attempts(job).await?.into_iter().map(|(attempt, _)| attempt);
     Ok(match number {
-        None => attempts.last(),
-        Some(number) => attempts.into_iter().find(|attempt| attempt.number == number),
+        None => attempts.next_back(),
+        Some(number) => attempts.find(|attempt| attempt.number == number),
     })
 }
 
@@ -117,7 +117,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn as_bytes(self, place: Place) -> Response {
+    fn bytes(self, place: Place) -> Response {
         let (out, body) = mpsc::channel::<Result<Bytes, Infallible>>(4);
         let tasks = self.app.tasks.clone();
         tasks.spawn(async move {
@@ -127,7 +127,7 @@ impl Follower {
         plain(Body::from_stream(ReceiverStream::new(body)))
     }
 
-    fn as_events(self, place: Place) -> Response {
+    fn events(self, place: Place) -> Response {
         let (out, body) = mpsc::channel(4);
         let tasks = self.app.tasks.clone();
         let stream = self.stream;

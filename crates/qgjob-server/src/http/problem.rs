@@ -9,6 +9,8 @@ use qgjob_core::api::about::ProblemKind;
 use qgjob_core::api::problem::{Code, Problem};
 use qgjob_core::model::refusal::Refusal;
 
+use tracing::Instrument;
+
 use super::App;
 use crate::{blobs, logs, store};
 
@@ -131,7 +133,8 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
     let mut response = if size as u64 > limit {
         Rejection::too_large("bytes of headers", limit, size as u64).into_response()
     } else {
-        next.run(request).await
+        let span = tracing::info_span!("request", request_id = id, %method, path);
+        next.run(request).instrument(span).await
     };
     let status = response.status();
     let failed = status.is_client_error() || status.is_server_error();
@@ -194,4 +197,71 @@ pub async fn list() -> Json<Vec<ProblemKind>> {
 pub async fn show(Path(word): Path<String>) -> Result<Json<ProblemKind>, Rejection> {
     let found = Code::ALL.iter().copied().find(|code| code.as_str() == word);
     found.map(|code| Json(ProblemKind::of(code))).ok_or_else(|| Rejection::not_found("problem"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use qgjob_core::clock::SystemClock;
+    use tower::ServiceExt;
+
+    use super::super::{Parts, Streams, Tickets};
+    use super::*;
+    use crate::store::{Store, sqlite::Sqlite};
+
+    /// A site in which something is broken.
+    async fn answer(folder: &std::path::Path, path: &'static str) -> Problem {
+        let store = Sqlite::open(&folder.join("db"), store::Rules::default()).unwrap();
+        let store: std::sync::Arc<dyn Store> = std::sync::Arc::new(store);
+        let clock = std::sync::Arc::new(SystemClock);
+        let config = crate::config::Config::default();
+        let app = std::sync::Arc::new(Parts {
+            dispatch: crate::dispatch::Dispatch::start(store.clone(), clock.clone(), config.lease)
+                .await
+                .unwrap(),
+            blobs: std::sync::Arc::new(blobs::disk::Disk::open(folder).unwrap()),
+            uploads: blobs::uploads::Uploads::open(folder).unwrap(),
+            logs: logs::Logs::open(folder, 1).unwrap(),
+            metrics: std::sync::Arc::default(),
+            streams: Streams::new(&config.limits),
+            tickets: Tickets::default(),
+            tasks: tokio_util::task::TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            stopping: tokio_util::sync::CancellationToken::new(),
+            config,
+            store,
+            clock,
+        });
+        let full = async || {
+            super::super::content::save(Body::from("x"), std::path::Path::new("/dev/full"), 1)
+                .await
+                .map(|_| ())
+        };
+        let busy =
+            async || Err::<(), _>(Rejection::from(store::Error::Unavailable("secret detail".to_owned())));
+        let broken = async || -> StatusCode { panic!("secret detail") };
+        let routes =
+            Router::new().route("/panic", get(broken)).route("/full", get(full)).route("/busy", get(busy));
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = super::super::finish(routes, app).oneshot(request).await.unwrap();
+        let status = response.status();
+        let text = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&text).contains("secret"), "a problem never shows the inner cause");
+        let problem: Problem = serde_json::from_slice(&text).unwrap();
+        assert_eq!(problem.status, status.as_u16());
+        problem
+    }
+
+    #[tokio::test]
+    async fn a_panic_a_full_disk_and_a_busy_store_are_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(answer(folder.path(), "/panic").await.code, Code::Internal);
+        assert_eq!(answer(folder.path(), "/full").await.code, Code::StorageFull);
+        let busy = answer(folder.path(), "/busy").await;
+        assert_eq!((busy.code, busy.retry_after_ms), (Code::Busy, Some(1_000)));
+    }
 }

@@ -86,7 +86,7 @@ async fn each_kind_of_token_keeps_to_its_routes() {
             send(&agent.caller).await.problem("forbidden").await;
         }
         let rest = pattern.trim_start_matches("/api/v1");
-        if !for_agents && ADMIN.iter().any(|prefix| rest.starts_with(prefix)) && !(rest == "/devices/{id}") {
+        if !for_agents && ADMIN.iter().any(|prefix| rest.starts_with(prefix)) {
             send(&member).await.problem("forbidden").await;
         }
     }
@@ -155,6 +155,32 @@ async fn things_of_other_orgs_are_not_found() {
     }
     let shown: Value = own.member.get(&format!("/api/v1/jobs/{job}")).await.ok().await;
     assert_eq!(shown["status"], "running", "nothing that the other org sent had an effect");
+}
+
+#[tokio::test]
+async fn a_shared_device_does_not_tell_an_org_what_others_installed() {
+    let world = World::new().await;
+    let (own, other) = (world.member("own").await, world.member("other").await);
+    let agent = world.agent("one").await;
+    let (mine, theirs) =
+        (own.upload("own", "app", b"mine").await, other.upload("other", "app", b"theirs").await);
+    let line = |app: &str, sha256: &str| json!({"app_id": app, "sha256": sha256, "proof": "device_hash", "verified_at": "2026-11-22T10:00:00Z"});
+    let mut beat = agent.heartbeat(false);
+    beat["devices"][0]["ledger"] = json!([line("a", &mine), line("b", &theirs)]);
+    agent.caller.post("/agent/v1/heartbeat", &beat).await.status_is(StatusCode::OK).await;
+    for (caller, expected) in [(&own, vec!["a"]), (&other, vec!["b"]), (&world.admin, vec!["a", "b"])] {
+        let list: Value = caller.get("/api/v1/devices").await.ok().await;
+        let one: Value = caller.get(&format!("/api/v1/devices/{}", agent.device)).await.ok().await;
+        for device in [&list[0], &one] {
+            let apps: Vec<_> = device["ledger"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|line| line["app_id"].as_str().unwrap())
+                .collect();
+            assert_eq!(apps, expected);
+        }
+    }
 }
 
 #[tokio::test]
@@ -239,7 +265,6 @@ async fn a_first_start_writes_one_credential_that_only_its_owner_reads() {
 #[tokio::test]
 async fn away_from_loopback_the_credential_stays_in_the_data_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let mut path = None;
     let store = std::sync::Arc::new(
         qgjob_server::store::sqlite::Sqlite::open(
             &folder.path().join("db"),
@@ -255,7 +280,6 @@ async fn away_from_loopback_the_credential_stays_in_the_data_folder() {
     };
     let clock = std::sync::Arc::new(qgjob_core::clock::SystemClock);
     let bound = qgjob_server::run::Server::bind(config, store, clock).await.unwrap();
-    path.clone_from(&bound.credential);
-    assert_eq!(path.unwrap(), folder.path().join("data/admin-credential.json"));
+    assert_eq!(bound.credential.unwrap(), folder.path().join("data/admin-credential.json"));
     assert!(!credential_file(&folder).exists());
 }

@@ -45,6 +45,16 @@ async fn an_upload_is_resumed_where_it_stopped_even_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_large_file_comes_in_one_piece() {
+    let world = World::new().await;
+    let member = world.member("own").await;
+    let bytes = vec![9; 5 * 1024 * 1024];
+    let digest = member.upload("own", "app", &bytes).await;
+    let known: Value = member.post("/api/v1/uploads", &new_upload("own", "app", &bytes)).await.ok().await;
+    assert_eq!((known["exists"].as_bool(), digest), (Some(true), sha256(&bytes)));
+}
+
+#[tokio::test]
 async fn more_bytes_than_declared_are_refused() {
     let world = World::new().await;
     let member = world.member("own").await;
