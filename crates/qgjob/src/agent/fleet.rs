@@ -284,7 +284,8 @@ impl Fleet {
         }
     }
 
-    fn note_change(&self) {
+    /// Says that the server should hear from this agent now.
+    pub fn note_change(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 

@@ -21,11 +21,12 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// A lease that was asked for at `asked`: it holds from then on, not from when the answer came.
-    pub fn new(lease: &Lease, asked: Instant) -> Self {
+    /// A lease that came at `came`. A claim may have waited long before it was answered, so the lease is taken to hold
+    /// from then on; the call that follows at once, and each later one, counts from when it was sent.
+    pub fn new(lease: &Lease, came: Instant) -> Self {
         Self {
             held: Held { attempt_id: lease.attempt_id, epoch: lease.epoch },
-            until: Mutex::new(asked + Duration::from_millis(lease.lease_ms)),
+            until: Mutex::new(came + Duration::from_millis(lease.lease_ms)),
             stop: watch::Sender::new(None),
             over: CancellationToken::new(),
         }

@@ -192,10 +192,9 @@ impl Worker {
     async fn claim(self: Arc<Self>, request: ClaimRequest) {
         let mut tries = 0;
         loop {
-            let asked = Instant::now();
             match self.link.claim(&request, CLAIM_WAIT).await {
                 Ok(reply) => {
-                    reply.leases.into_iter().for_each(|lease| self.start(lease, asked));
+                    reply.leases.into_iter().for_each(|lease| self.start(lease));
                     return;
                 }
                 Err(link::Error::Unreachable(_)) if tries < 5 => tries += 1,
@@ -209,14 +208,16 @@ impl Worker {
         }
     }
 
-    fn start(self: &Arc<Self>, lease: Lease, asked: Instant) {
+    fn start(self: &Arc<Self>, lease: Lease) {
         let Some(taken) = self.fleet.take(lease.device_id) else {
             tracing::warn!(attempt = %lease.attempt_id, "a lease came for a device that is not free; it will expire");
             return;
         };
-        let hold = Arc::new(Hold::new(&lease, asked));
+        let hold = Arc::new(Hold::new(&lease, Instant::now()));
         let id = lease.attempt_id;
         self.holds().insert(id, hold.clone());
+        // Renews the lease at once.
+        self.fleet.note_change();
         let worker = self.clone();
         self.attempts.spawn(async move {
             let run = execution::run(&worker.kit, &worker.fleet, &worker.link, lease, &hold, &taken.phone);
