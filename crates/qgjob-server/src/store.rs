@@ -318,16 +318,32 @@ pub trait Store: Send + Sync + 'static {
 
     /// Registers an agent with a registration token, which is used up; an agent of the same name is replaced and
     /// its sessions end. `session` is the hash of the new session token.
-    async fn register_agent(&self, now: Timestamp, registration: Sha256, agent: Agent, session: (Token, Sha256)) -> Result<Answer<Agent>>;
+    async fn register_agent(
+        &self,
+        now: Timestamp,
+        registration: Sha256,
+        agent: Agent,
+        session: (Token, Sha256),
+    ) -> Result<Answer<Agent>>;
     /// Notes calls, devices and ledgers, and renews leases.
     async fn agents_seen(&self, now: Timestamp, batch: Vec<Seen>) -> Result<Vec<Answer<SeenReply>>>;
     /// Leases jobs: for each claim a lease, or none when the group had no job for it or the device is not free.
     /// A device that is unknown or another agent's is not found. A repeated claim gets its lease again.
     async fn claim(&self, now: Timestamp, batch: Vec<Claim>) -> Result<Vec<Answer<Option<Lease>>>>;
     /// The live leases that were given for a claim id.
-    async fn leases_of_claim(&self, agent_id: agent::Id, claim_id: &str, lease: Duration) -> Result<Vec<Lease>>;
+    async fn leases_of_claim(
+        &self,
+        agent_id: agent::Id,
+        claim_id: &str,
+        lease: Duration,
+    ) -> Result<Vec<Lease>>;
     /// Renews leases.
-    async fn renew(&self, now: Timestamp, lease: Duration, batch: Vec<Report<()>>) -> Result<Vec<Answer<HeldReply>>>;
+    async fn renew(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        batch: Vec<Report<()>>,
+    ) -> Result<Vec<Answer<HeldReply>>>;
     /// Notes phases.
     async fn set_phase(&self, now: Timestamp, batch: Vec<Report<PhaseChange>>) -> Result<Vec<Answer<()>>>;
     /// Notes tries of tests; those known already are ignored.
@@ -351,9 +367,19 @@ pub trait Store: Send + Sync + 'static {
     /// Binds a label to a build. Repeating it is harmless; another build is refused.
     async fn bind_app_version(&self, app_version: AppVersion) -> Result<Answer<AppVersion>>;
     /// Drains or enables a device.
-    async fn set_device_drained(&self, now: Timestamp, device: device::Id, drained: bool) -> Result<Answer<Device>>;
+    async fn set_device_drained(
+        &self,
+        now: Timestamp,
+        device: device::Id,
+        drained: bool,
+    ) -> Result<Answer<Device>>;
     /// Drains or enables an agent.
-    async fn set_agent_draining(&self, now: Timestamp, agent: agent::Id, draining: bool) -> Result<Answer<Agent>>;
+    async fn set_agent_draining(
+        &self,
+        now: Timestamp,
+        agent: agent::Id,
+        draining: bool,
+    ) -> Result<Answer<Agent>>;
     /// Forgets an agent and its devices; its live attempts are lost and its sessions end.
     async fn remove_agent(&self, now: Timestamp, agent: agent::Id, random: u128) -> Result<Answer<()>>;
     /// Keeps a token under the hash of its secret.
@@ -366,13 +392,25 @@ pub trait Store: Send + Sync + 'static {
     /// A run with what was done about its app.
     async fn run(&self, scope: &Scope, id: run::Id) -> Result<Option<(Run, Installs)>>;
     /// Runs, newest first, made before `before`.
-    async fn runs(&self, scope: &Scope, filter: &RunFilter, before: Option<run::Id>, limit: u32) -> Result<Vec<(Run, Installs)>>;
+    async fn runs(
+        &self,
+        scope: &Scope,
+        filter: &RunFilter,
+        before: Option<run::Id>,
+        limit: u32,
+    ) -> Result<Vec<(Run, Installs)>>;
     /// Conclusions and reasons of the run's completed jobs, for its exit code.
     async fn run_reasons(&self, id: run::Id) -> Result<Vec<(Conclusion, Option<Reason>)>>;
     /// A job.
     async fn job(&self, scope: &Scope, id: job::Id) -> Result<Option<(Job, JobFacts)>>;
     /// Jobs, newest first, made before `before`; of one run: in the order of submission, after `before`.
-    async fn jobs(&self, scope: &Scope, filter: &JobFilter, before: Option<job::Id>, limit: u32) -> Result<Vec<(Job, JobFacts)>>;
+    async fn jobs(
+        &self,
+        scope: &Scope,
+        filter: &JobFilter,
+        before: Option<job::Id>,
+        limit: u32,
+    ) -> Result<Vec<(Job, JobFacts)>>;
     /// Jobs whose id ends with these characters, newest first, at most 3.
     async fn jobs_by_suffix(&self, scope: &Scope, suffix: &str) -> Result<Vec<job::Id>>;
     /// The job's attempts, oldest first, with the names of their devices.
@@ -398,7 +436,13 @@ pub trait Store: Send + Sync + 'static {
     /// The token of a secret's hash, unless it expired before `now` or was used up.
     async fn token_by_hash(&self, hash: Sha256, now: Timestamp) -> Result<Option<Token>>;
     /// Events after `after`, oldest first, at most `limit`.
-    async fn events_after(&self, scope: &Scope, filter: EventFilter, after: Seq, limit: u32) -> Result<Vec<Event>>;
+    async fn events_after(
+        &self,
+        scope: &Scope,
+        filter: EventFilter,
+        after: Seq,
+        limit: u32,
+    ) -> Result<Vec<Event>>;
     /// The number of the newest event.
     async fn last_seq(&self) -> Result<Seq>;
     /// Groups with jobs that are not over.

@@ -18,7 +18,11 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob-server", "dispatch", &["store"]),
     ("qgjob-server", "background", &["store", "blobs", "logs", "config"]),
     ("qgjob-server", "http", &["store", "blobs", "logs", "config", "dispatch", "metrics"]),
-    ("qgjob-server", "run", &["http", "background", "store", "blobs", "logs", "config", "dispatch", "metrics"]),
+    (
+        "qgjob-server",
+        "run",
+        &["http", "background", "store", "blobs", "logs", "config", "dispatch", "metrics"],
+    ),
     ("qgjob", "bundle", &[]),
     ("qgjob", "client", &[]),
     ("qgjob", "config", &["client"]),
@@ -40,7 +44,8 @@ const MAY_NOT_USE: &[(&str, &str, &[&str])] = &[
 ];
 
 /// What a file may not be called: names that say nothing about what is inside.
-const SAYS_NOTHING: &[&str] = &["mod", "utils", "util", "common", "helpers", "helper", "misc", "manager", "handler"];
+const SAYS_NOTHING: &[&str] =
+    &["mod", "utils", "util", "common", "helpers", "helper", "misc", "manager", "handler"];
 
 const LONGEST_FILE: usize = 800;
 
@@ -98,10 +103,17 @@ fn uses<'a>(line: &'a str, root: &str) -> Vec<&'a str> {
 #[test]
 fn modules_know_only_whom_they_may() {
     let mut violations = Vec::new();
-    for source in sources().iter().filter(|source| source.krate != "simulated-android" && source.place != "lib") {
-        let allowed = MAY_USE.iter().find(|(krate, place, _)| *krate == source.krate && *place == source.place);
+    for source in
+        sources().iter().filter(|source| source.krate != "simulated-android" && source.place != "lib")
+    {
+        let allowed =
+            MAY_USE.iter().find(|(krate, place, _)| *krate == source.krate && *place == source.place);
         let Some((_, _, allowed)) = allowed else {
-            violations.push(format!("{}: the place {} is not in the table", source.path.display(), source.place));
+            violations.push(format!(
+                "{}: the place {} is not in the table",
+                source.path.display(),
+                source.place
+            ));
             continue;
         };
         for (at, line) in source.lines.iter().enumerate() {
@@ -109,7 +121,11 @@ fn modules_know_only_whom_they_may() {
             for module in uses(line, own) {
                 if module != source.place && !allowed.contains(&module) {
                     let line = at + 1;
-                    violations.push(format!("{}:{line}: {} must not know {module}", source.path.display(), source.place));
+                    violations.push(format!(
+                        "{}:{line}: {} must not know {module}",
+                        source.path.display(),
+                        source.place
+                    ));
                 }
             }
         }
@@ -121,11 +137,17 @@ fn modules_know_only_whom_they_may() {
 fn crates_stay_behind_their_walls() {
     let mut violations = Vec::new();
     for source in sources() {
-        let forbidden = MAY_NOT_USE.iter().find(|(krate, place, _)| *krate == source.krate && *place == source.place);
+        let forbidden =
+            MAY_NOT_USE.iter().find(|(krate, place, _)| *krate == source.krate && *place == source.place);
         let Some((_, _, forbidden)) = forbidden else { continue };
         for (at, line) in source.lines.iter().enumerate() {
             for other in forbidden.iter().filter(|other| !uses(line, &format!("{other}::")).is_empty()) {
-                violations.push(format!("{}:{}: {} must not use {other}", source.path.display(), at + 1, source.place));
+                violations.push(format!(
+                    "{}:{}: {} must not use {other}",
+                    source.path.display(),
+                    at + 1,
+                    source.place
+                ));
             }
         }
     }
@@ -142,7 +164,12 @@ fn the_rules_do_no_io() {
     for source in sources().iter().filter(|source| source.krate == "qgjob-core") {
         for (at, line) in source.lines.iter().enumerate() {
             for outside in ["std::fs", "std::net", "std::process", "std::env"] {
-                assert!(!line.contains(outside), "{}:{}: {outside} in the rules", source.path.display(), at + 1);
+                assert!(
+                    !line.contains(outside),
+                    "{}:{}: {outside} in the rules",
+                    source.path.display(),
+                    at + 1
+                );
             }
         }
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use qgjob::agent::link::{self, Link};
 use qgjob_core::api::agents::{
-    ClaimRequest, FinishReport, Heartbeat, Held, Lease, PhaseReport, Registration, ReportedDevice, TestsReport,
+    ClaimRequest, FinishReport, Heartbeat, Held, Lease, PhaseReport, Registration, ReportedDevice,
+    TestsReport,
 };
 use qgjob_core::api::problem::Code;
 use qgjob_core::clock::{Clock, SystemClock};
@@ -68,11 +69,20 @@ async fn a_server_killed_twenty_times_loses_no_job_and_ends_none_twice() {
         assert_eq!(done.code, 0, "{done:?}");
         let view = world.qgjob(&["run", "view", run, "-o", "json"]).await.json();
         assert_eq!(view["jobs"]["passed"].as_u64(), Some(JOBS_PER_RUN as u64), "{view}");
-        attempts += view["job_list"].as_array().unwrap().iter().map(|job| job["attempts"].as_u64().unwrap()).sum::<u64>();
+        attempts += view["job_list"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["attempts"].as_u64().unwrap())
+            .sum::<u64>();
         one_end_each(&world, run).await;
     }
     // A lease of 6 s, a backoff of at most 4 s, and the work itself.
-    assert!(last_start.elapsed() < Duration::from_secs(40), "{:?} after the last start", last_start.elapsed());
+    assert!(
+        last_start.elapsed() < Duration::from_secs(40),
+        "{:?} after the last start",
+        last_start.elapsed()
+    );
     let listed = world.qgjob(&["run", "list", "-o", "json", "--limit=200"]).await.json();
     assert_eq!(listed["items"].as_array().unwrap().len(), RUNS + 1, "a repeated submit made a second run");
     eprintln!("{} jobs, {attempts} attempts, {KILLS} kills", RUNS * JOBS_PER_RUN);
@@ -86,7 +96,13 @@ fn specs() -> Vec<String> {
 }
 
 /// Submits each run until it is accepted, under one key, as a pipeline would.
-async fn submit_all(url: String, token: String, bundle: String, specs: Vec<String>, over: CancellationToken) -> Vec<String> {
+async fn submit_all(
+    url: String,
+    token: String,
+    bundle: String,
+    specs: Vec<String>,
+    over: CancellationToken,
+) -> Vec<String> {
     let client = reqwest::Client::new();
     let mut runs = Vec::new();
     for at in 0..RUNS {
@@ -97,7 +113,8 @@ async fn submit_all(url: String, token: String, bundle: String, specs: Vec<Strin
         let run = loop {
             assert!(!over.is_cancelled());
             let request = client.post(format!("{url}/api/v1/runs")).bearer_auth(&token).json(&body);
-            let request = request.header("idempotency-key", format!("run-{at}")).timeout(Duration::from_secs(5));
+            let request =
+                request.header("idempotency-key", format!("run-{at}")).timeout(Duration::from_secs(5));
             if let Ok(answer) = request.send().await
                 && answer.status().is_success()
                 && let Ok(body) = answer.json::<Value>().await
@@ -201,8 +218,12 @@ async fn attempt(link: &Link, lease: &Lease, over: &CancellationToken) {
     };
     let tests = TestsReport { epoch: lease.epoch, tries: vec![one] };
     tolerate(link::persist(over, || link.tests(id, &tests)).await);
-    let reported =
-        ReportedTest { test_id: "t".to_owned(), file: lease.test.to_string(), outcome: TestOutcome::Expected, tries: 1 };
+    let reported = ReportedTest {
+        test_id: "t".to_owned(),
+        file: lease.test.to_string(),
+        outcome: TestOutcome::Expected,
+        tries: 1,
+    };
     let report = Report::Read { tests: vec![reported], errors: vec![] };
     let evidence = Evidence { stopped: None, fault: None, exit: Some(Exit::Code(0)), report };
     let finish = FinishReport { epoch: lease.epoch, evidence };

@@ -1,13 +1,14 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests, also what is outside of test functions")]
 
+mod adb_story;
+mod appium_story;
 mod architecture;
 mod bundle_story;
 mod cli_story;
-mod adb_story;
-mod appium_story;
+mod crash_story;
 mod device_bench;
 mod docs;
 mod gateway_story;
 mod main_story;
-mod world;
 mod runner_story;
+mod world;

@@ -89,7 +89,8 @@ async fn each_kind_of_end_has_its_conclusion_exit_code_and_results() {
         let job = world.job(&id).await;
         let found = (done.code, job["conclusion"].as_str().unwrap(), job["reason"].as_str().unwrap());
         assert_eq!(found, (case.code, case.conclusion, case.reason), "{:?}: {job}", case.args);
-        let tests = ["passed", "failed", "flaky", "skipped"].map(|word| job["tests"][word].as_u64().unwrap() as u32);
+        let tests =
+            ["passed", "failed", "flaky", "skipped"].map(|word| job["tests"][word].as_u64().unwrap() as u32);
         assert_eq!(tests, case.tests, "{:?}", case.args);
     }
     world.wait_for_phones(2).await;
@@ -108,7 +109,8 @@ async fn results_logs_and_artifacts_tell_what_happened() {
     let agent = world.qgjob(&["logs", "--job-id", &matrix, "--stream=agent"]).await;
     assert!(agent.out.contains("7 tests"), "{agent:?}");
     let list = world.qgjob(&["artifact", "list", &matrix, "-o", "json"]).await.json();
-    let names: Vec<&str> = list["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        list["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"report.json"), "{names:?}");
     assert!(names.iter().any(|name| name.ends_with(".png")), "{names:?}");
 
@@ -135,7 +137,18 @@ async fn twenty_jobs_of_two_versions_on_two_phones_need_two_installs() {
         let app = crate::world::apk(version);
         assert_eq!(world.qgjob(&["app", "upload", ORG, label, app.to_str().unwrap()]).await.code, 0);
     }
-    let specs = ["about", "catalog", "login", "navigation", "onboarding", "order-history", "password-reset", "profile", "screenshot", "settings"];
+    let specs = [
+        "about",
+        "catalog",
+        "login",
+        "navigation",
+        "onboarding",
+        "order-history",
+        "password-reset",
+        "profile",
+        "screenshot",
+        "settings",
+    ];
     let tests: Vec<String> = specs.iter().map(|spec| format!("--test=tests/{spec}.spec.js")).collect();
     let mut runs = Vec::new();
     for label in [GOOD, BUGGY] {
@@ -172,7 +185,8 @@ async fn a_phone_unplugged_mid_test_costs_an_attempt_and_not_the_verdict() {
     assert_ne!(job["device_name"], first.as_str(), "it ran elsewhere");
     assert_eq!((job["attempts"].as_u64(), job["infra_faults"].as_u64()), (Some(2), Some(1)));
     world.phone(&first).fault(Fault::Replug);
-    let serial = world.phones.iter().find(|plugged| plugged.phone.config().name == first).unwrap().serial.clone();
+    let serial =
+        world.phones.iter().find(|plugged| plugged.phone.config().name == first).unwrap().serial.clone();
     world.bench.adb.connect(&serial).await.unwrap();
     world.wait_for_phones(2).await;
 }
@@ -214,7 +228,11 @@ async fn an_agent_killed_in_each_phase_loses_no_job_and_leaves_no_process() {
         world.start_agent();
         let done = world.wait(&id).await;
         let job = world.job(&id).await;
-        assert_eq!((done.code, job["conclusion"].as_str()), (0, Some("passed")), "killed while {phase}: {job}");
+        assert_eq!(
+            (done.code, job["conclusion"].as_str()),
+            (0, Some("passed")),
+            "killed while {phase}: {job}"
+        );
         assert_eq!(job["attempts"].as_u64(), Some(2), "{job}");
         let attempts = attempts(&world, &id).await;
         assert_eq!(attempts[0]["outcome"], "lost");

@@ -84,7 +84,14 @@ impl World {
     pub async fn start_server(&mut self) {
         let (config, data) = (self.bench.path("server.toml"), self.bench.path("data"));
         let mut command = self.command();
-        command.args(["server", "run", "--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+        command.args([
+            "server",
+            "run",
+            "--config",
+            config.to_str().unwrap(),
+            "--data-dir",
+            data.to_str().unwrap(),
+        ]);
         command.arg(format!("--listen=127.0.0.1:{}", self.port));
         self.server = Some(command.stdout(self.log("server")).stderr(self.log("server")).spawn().unwrap());
         eventually("the server answers", async || self.qgjob(&["device", "list"]).await.code == 0).await;
@@ -239,7 +246,8 @@ pub fn apk(version: &str) -> PathBuf {
     let apk = example().join(format!("build/demo-{version}.apk"));
     if !apk.exists() {
         let code = version.split('.').fold(0, |code, part| code * 100 + part.parse::<u32>().unwrap());
-        let built = Command::new(example().join("app/build.sh")).arg(version).arg(code.to_string()).output().unwrap();
+        let built =
+            Command::new(example().join("app/build.sh")).arg(version).arg(code.to_string()).output().unwrap();
         assert!(built.status.success(), "{built:?}");
     }
     apk

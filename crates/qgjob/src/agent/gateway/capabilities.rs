@@ -122,7 +122,10 @@ mod tests {
         let mut body = appwright();
         rewrite(&mut body, "x", Reset::None);
         let always = &body["capabilities"]["alwaysMatch"];
-        assert_eq!((&always["appium:noReset"], &always["appium:forceAppLaunch"]), (&json!(true), &json!(true)));
+        assert_eq!(
+            (&always["appium:noReset"], &always["appium:forceAppLaunch"]),
+            (&json!(true), &json!(true))
+        );
     }
 
     #[test]
