@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::App;
+use crate::app::App;
 
 /// How often leases, deadlines and due jobs are looked at.
 const SWEEP: Duration = Duration::from_secs(1);

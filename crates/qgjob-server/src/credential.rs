@@ -1,5 +1,5 @@
-//! The first admin's credential: a file `{"server": …, "token": …}` that only its owner can read. It is the one place
-//! where the server writes a secret.
+//! Secrets: what the store keeps of one, and the first admin's credential, a file `{"server": …, "token": …}` that
+//! only its owner can read. It is the one place where the server writes a secret.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,13 +7,29 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use qgjob_core::clock::Clock;
+use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{self, Kind, Token, secret};
 use serde::{Deserialize, Serialize};
+use sha2::Digest;
 
 use crate::config::Config;
-use crate::http::auth::hash;
-use crate::run::{Error, Result};
-use crate::store::Store;
+use crate::store::{self, Store};
+
+/// Why there is no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its file cannot be written.
+    #[error("cannot write the credential file {file}: {source}")]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
 
 /// What the file holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +38,11 @@ pub struct Credential {
     pub server: String,
     /// The secret.
     pub token: String,
+}
+
+/// What the store keeps of a secret.
+pub fn hash(secret: &str) -> Sha256 {
+    Sha256(sha2::Sha256::digest(secret.as_bytes()).into())
 }
 
 /// Makes an admin token if the store has none, and writes it to the credential file: the caller's, if the server
@@ -36,10 +57,10 @@ pub async fn bootstrap(
     url: &str,
     store: &dyn Store,
     clock: &dyn Clock,
-) -> Result<Option<PathBuf>> {
+) -> Result<Option<PathBuf>, Error> {
     let given = config.credential_file.clone().filter(|_| addr.ip().is_loopback());
     let file = given.unwrap_or_else(|| config.data_dir.join("admin-credential.json"));
-    let failed = |source| Error::Credential { file: file.clone(), source };
+    let failed = |source| Error::File { file: file.clone(), source };
     let now = clock.now();
     if let Some(known) = read(&file)
         && store.token_by_hash(hash(&known.token), now).await?.is_some_and(|token| token.kind == Kind::Admin)

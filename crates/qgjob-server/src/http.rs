@@ -1,7 +1,6 @@
 //! HTTP: the router, which is the API's description too. Knows the store, blobs, logs and dispatch; nothing knows it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::Json;
 use axum::Router;
@@ -10,21 +9,12 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use qgjob_core::clock::Clock;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::blobs::Blobs;
-use crate::blobs::uploads::Uploads;
-use crate::config::Config;
-use crate::dispatch::Dispatch;
-use crate::logs::Logs;
-use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::app::App;
 
 mod agents_admin;
 mod app_versions;
@@ -41,48 +31,11 @@ pub mod openapi;
 mod page;
 mod problem;
 mod runs;
-mod streams;
 mod tokens;
 mod uploads;
 mod validate;
 mod wait;
 mod work;
-
-pub use streams::Streams;
-pub use work::bytes::Tickets;
-
-/// What every route can reach.
-pub struct Parts {
-    /// Settings.
-    pub config: Config,
-    /// What is remembered.
-    pub store: Arc<dyn Store>,
-    /// Time and randomness.
-    pub clock: Arc<dyn Clock>,
-    /// Brings devices and jobs together.
-    pub dispatch: Arc<Dispatch>,
-    /// Bytes by name.
-    pub blobs: Arc<dyn Blobs>,
-    /// Uploads in progress.
-    pub uploads: Uploads,
-    /// Logs of attempts.
-    pub logs: Logs,
-    /// Numbers.
-    pub metrics: Arc<Metrics>,
-    /// Open streams.
-    pub streams: Arc<Streams>,
-    /// Announced artifacts.
-    pub tickets: Tickets,
-    /// Tasks that send streams.
-    pub tasks: TaskTracker,
-    /// Whether the server was told to stop.
-    pub draining: AtomicBool,
-    /// Ends long-polls and streams.
-    pub stopping: CancellationToken,
-}
-
-/// What every route can reach.
-pub type App = Arc<Parts>;
 
 /// The whole site: public API, agent protocol, health.
 pub fn router(app: App) -> Router {

@@ -1,5 +1,6 @@
 //! The qgjob server: store, blobs, HTTP, background duties.
 
+pub mod app;
 pub mod background;
 pub mod blobs;
 pub mod config;

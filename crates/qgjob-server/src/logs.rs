@@ -12,8 +12,6 @@ use tokio::fs;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-use crate::blobs;
-
 /// What stands at the end of a log that was cut.
 const MARKER: &[u8] = b"\n[qgjob: the log is cut here: it is larger than the server keeps]\n";
 
@@ -27,14 +25,8 @@ pub enum Error {
         expected: u64,
     },
     /// They could not be written.
-    #[error(transparent)]
-    Blobs(#[from] blobs::Error),
-}
-
-impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Self {
-        Self::Blobs(error.into())
-    }
+    #[error("the log cannot be written: {0}")]
+    Io(#[from] std::io::Error),
 }
 
 /// Logs of attempts.
@@ -57,7 +49,7 @@ impl Logs {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn open(root: &Path, limit: u64) -> blobs::Result<Self> {
+    pub fn open(root: &Path, limit: u64) -> std::io::Result<Self> {
         std::fs::create_dir_all(root)?;
         Ok(Self { root: root.to_owned(), limit, open: Mutex::default() })
     }
@@ -129,11 +121,11 @@ impl Logs {
         stream: LogStream,
         offset: u64,
         most: u64,
-    ) -> blobs::Result<Vec<u8>> {
+    ) -> std::io::Result<Vec<u8>> {
         let mut file = match fs::File::open(self.path(attempt, stream)).await {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         file.seek(std::io::SeekFrom::Start(offset)).await?;
         let mut bytes = Vec::new();
@@ -145,12 +137,12 @@ impl Logs {
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn seal(&self, attempt: attempt::Id) -> blobs::Result<()> {
+    pub async fn seal(&self, attempt: attempt::Id) -> std::io::Result<()> {
         for stream in [LogStream::Agent, LogStream::Test, LogStream::Appium] {
             match fs::File::open(self.path(attempt, stream)).await {
                 Ok(file) => file.sync_all().await?,
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())

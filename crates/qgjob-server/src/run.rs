@@ -10,12 +10,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::app::streams::Streams;
+use crate::app::tickets::Tickets;
+use crate::app::{App, Parts};
 use crate::background;
 use crate::blobs::disk::Disk;
 use crate::blobs::uploads::Uploads;
 use crate::config::Config;
 use crate::dispatch::Dispatch;
-use crate::http::{self, App, Parts, Streams, Tickets};
+use crate::http;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
@@ -40,14 +43,9 @@ pub enum Error {
         /// Why.
         source: blobs::Error,
     },
-    /// The first admin's credential cannot be written.
-    #[error("cannot write the credential file {file}: {source}")]
-    Credential {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The first admin's credential cannot be made.
+    #[error(transparent)]
+    Credential(#[from] credential::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -125,7 +123,7 @@ fn open(config: &Config) -> Result<(Disk, Uploads, Logs)> {
     let failed = |source| Error::Data { folder: folder.to_owned(), source };
     let disk = Disk::open(&folder.join("blobs")).map_err(failed)?;
     let uploads = Uploads::open(&folder.join("uploads")).map_err(failed)?;
-    let logs = Logs::open(&folder.join("logs"), config.limits.log).map_err(failed)?;
+    let logs = Logs::open(&folder.join("logs"), config.limits.log).map_err(|error| failed(error.into()))?;
     Ok((disk, uploads, logs))
 }
 

@@ -7,7 +7,6 @@
 pub mod adb;
 pub mod apk;
 pub mod appium;
-pub mod archive;
 mod attempt;
 mod fleet;
 pub mod gateway;

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 use ignore::WalkBuilder;
 
-use crate::agent::archive;
+use crate::archive;
 
 pub use pack::Packed;
 pub use select::{SelectError, is_test_file};

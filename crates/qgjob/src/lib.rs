@@ -1,6 +1,7 @@
 //! The one binary: command line, typed HTTP client, configuration, and the agent.
 
 pub mod agent;
+pub mod archive;
 pub mod bundle;
 pub mod cli;
 pub mod client;

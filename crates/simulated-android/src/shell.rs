@@ -3,9 +3,10 @@
 mod activity;
 mod dumpsys;
 mod files;
-mod misc;
 mod package;
 mod syntax;
+mod system;
+mod tools;
 
 use std::time::Duration;
 
@@ -128,7 +129,9 @@ fn execute(state: &mut State, words: &[String], stdin: &Bytes) -> Outcome {
         (None, "am") => activity::run(state, args),
         (None, "monkey") => Some(activity::monkey(state, args)),
         (None, "dumpsys") => dumpsys::run(state, args),
-        (None, _) => files::run(state, name, args, stdin).or_else(|| misc::run(state, name, args, stdin)),
+        (None, _) => files::run(state, name, args, stdin)
+            .or_else(|| tools::run(name, args, stdin))
+            .or_else(|| system::run(state, name, args)),
     };
     outcome.unwrap_or_else(|| {
         state.unknown(&words.join(" "));

@@ -8,16 +8,11 @@ use qgjob_core::model::agent;
 use qgjob_core::model::name::OrgId;
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{Kind, Token, well_formed};
-use sha2::Digest;
 
 use super::App;
 use super::problem::Rejection;
+use crate::credential::hash;
 use crate::store::Scope;
-
-/// What the store keeps of a secret.
-pub fn hash(secret: &str) -> Sha256 {
-    Sha256(sha2::Sha256::digest(secret.as_bytes()).into())
-}
 
 /// Somebody with a token of any kind.
 #[derive(Debug, Clone)]

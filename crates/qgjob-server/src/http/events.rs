@@ -22,8 +22,8 @@ use super::App;
 use super::auth::Member;
 use super::extract::Query;
 use super::problem::Rejection;
-use super::streams::Place;
 use super::{jobs, runs};
+use crate::app::streams::Place;
 use crate::store::{EventFilter, Scope};
 
 /// Events read from the store at once.

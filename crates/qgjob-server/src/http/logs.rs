@@ -21,8 +21,8 @@ use super::App;
 use super::auth::Member;
 use super::extract::Query;
 use super::problem::Rejection;
-use super::streams::Place;
 use super::{events, jobs};
+use crate::app::streams::Place;
 use crate::store;
 
 /// The largest piece that is sent at once, and the most that one read answers.

@@ -12,6 +12,7 @@ use qgjob_core::model::refusal::Refusal;
 use tracing::Instrument;
 
 use super::App;
+use crate::app::streams::Taken;
 use crate::{blobs, logs, store};
 
 /// The request's id, in and out.
@@ -89,7 +90,7 @@ impl From<logs::Error> for Rejection {
     fn from(error: logs::Error) -> Self {
         match error {
             logs::Error::Offset { expected } => Refusal::LogOffset { expected }.into(),
-            logs::Error::Blobs(error) => error.into(),
+            logs::Error::Io(error) => error.into(),
         }
     }
 }
@@ -100,9 +101,15 @@ impl From<std::io::Error> for Rejection {
     }
 }
 
+impl From<Taken> for Rejection {
+    fn from(taken: Taken) -> Self {
+        busy(taken)
+    }
+}
+
 /// The server cannot take this now.
-pub fn busy(detail: &'static str) -> Rejection {
-    let problem = Problem { retry_after_ms: Some(1_000), ..Problem::new(Code::Busy, detail) };
+fn busy(detail: impl std::fmt::Display) -> Rejection {
+    let problem = Problem { retry_after_ms: Some(1_000), ..Problem::new(Code::Busy, detail.to_string()) };
     problem.into()
 }
 
@@ -209,8 +216,10 @@ mod tests {
     use qgjob_core::clock::SystemClock;
     use tower::ServiceExt;
 
-    use super::super::{Parts, Streams, Tickets};
     use super::*;
+    use crate::app::Parts;
+    use crate::app::streams::Streams;
+    use crate::app::tickets::Tickets;
     use crate::store::{Store, sqlite::Sqlite};
 
     /// A site in which something is broken.

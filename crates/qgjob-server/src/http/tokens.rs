@@ -9,9 +9,10 @@ use qgjob_core::api::tokens::{NewToken, TokenWithSecret, WhoAmI};
 use qgjob_core::model::token::{self, Kind, Token, secret};
 
 use super::App;
-use super::auth::{Admin, Caller, hash};
+use super::auth::{Admin, Caller};
 use super::extract::Body;
 use super::problem::Rejection;
+use crate::credential::hash;
 
 const MINUTE: u64 = 60 * 1_000;
 const DAY: u64 = 24 * 60 * MINUTE;

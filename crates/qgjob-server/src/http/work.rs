@@ -21,9 +21,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::auth::{Agent, Newcomer, hash};
+use super::auth::{Agent, Newcomer};
 use super::extract::{self, Body, Query};
 use super::problem::Rejection;
+use crate::credential::hash;
 use crate::store::{Finish, PhaseChange, Report, Seen};
 
 /// Registers an agent. The registration token works once; an agent of the same name is replaced.

@@ -20,7 +20,7 @@ use qgjob_core::model::job::Reason;
 use qgjob_core::model::name::TestPath;
 use qgjob_core::model::sha256::Sha256;
 
-use super::archive;
+use crate::archive;
 use super::process::{self, Launch};
 use kept::{Entry, Kept};
 

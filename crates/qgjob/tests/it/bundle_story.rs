@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use qgjob::agent::archive::{self, Limits};
+use qgjob::archive::{self, Limits};
 use qgjob::bundle::{self, Error, SelectError};
 
 const PROJECT: &[(&str, &str)] = &[

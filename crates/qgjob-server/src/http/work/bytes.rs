@@ -1,13 +1,9 @@
 //! Bytes between an agent and the server: logs and artifacts come, apps and bundles go.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use jiff::{SignedDuration, Timestamp};
 use qgjob_core::api::agents::{ArtifactTicket, LogReply, NewArtifact};
 use qgjob_core::api::problem::Code;
 use qgjob_core::model::artifact::{self, Artifact};
@@ -22,6 +18,7 @@ use super::super::content;
 use super::super::extract::{self, Body, Query};
 use super::super::problem::Rejection;
 use super::{check_name, held, leased, no_such};
+use crate::app::tickets::Ticket;
 use crate::store::Report;
 
 /// Whose lease it is.
@@ -55,54 +52,6 @@ pub async fn log(
     let offset = app.logs.append(attempt.id, stream, offset, &bytes).await?;
     app.metrics.log_bytes.inc_by(bytes.len() as u64);
     Ok(Json(LogReply { offset }))
-}
-
-/// Artifacts that were announced and whose bytes have not arrived. They are soft: after a restart the agent announces
-/// again.
-#[derive(Debug, Default)]
-pub struct Tickets {
-    open: Mutex<HashMap<artifact::Id, Ticket>>,
-}
-
-#[derive(Debug, Clone)]
-struct Ticket {
-    attempt_id: attempt::Id,
-    new: NewArtifact,
-    made_at: Timestamp,
-}
-
-impl Tickets {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<artifact::Id, Ticket>> {
-        self.open.lock().expect("no thread panics while holding the tickets")
-    }
-
-    fn count(&self, attempt: attempt::Id) -> usize {
-        self.lock().values().filter(|ticket| ticket.attempt_id == attempt).count()
-    }
-
-    fn add(&self, id: artifact::Id, ticket: Ticket) {
-        self.lock().insert(id, ticket);
-    }
-
-    fn find(&self, id: artifact::Id, attempt: attempt::Id) -> Option<Ticket> {
-        self.lock().get(&id).filter(|ticket| ticket.attempt_id == attempt).cloned()
-    }
-
-    /// The ticket of a repeated announcement.
-    fn same(&self, attempt: attempt::Id, new: &NewArtifact) -> Option<artifact::Id> {
-        let open = self.lock();
-        let same = open.iter().find(|(_, ticket)| ticket.attempt_id == attempt && ticket.new == *new);
-        same.map(|(id, _)| *id)
-    }
-
-    fn remove(&self, id: artifact::Id) {
-        self.lock().remove(&id);
-    }
-
-    /// Forgets tickets that are older than a day.
-    pub fn prune(&self, now: Timestamp) {
-        self.lock().retain(|_, ticket| now.duration_since(ticket.made_at) < SignedDuration::from_hours(24));
-    }
 }
 
 /// Announces an artifact. When the org has the bytes already, nothing need be sent.

@@ -1,24 +1,14 @@
-//! Commands about the phone as a whole, and the small tools that pipes are made of.
+//! Commands about the phone as a whole: properties, settings, screen, input, processes, time.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use regex::Regex;
 
-use super::{Outcome, files, operands, option};
+use super::{Outcome, files, operands};
 use crate::device::State;
 use crate::{screen, ui};
 
-pub(super) fn run(state: &mut State, name: &str, args: &[&str], stdin: &Bytes) -> Option<Outcome> {
+pub(super) fn run(state: &mut State, name: &str, args: &[&str]) -> Option<Outcome> {
     Some(match name {
-        "echo" => echo(args),
-        "true" | ":" | "export" | "stop" | "start" | "sync" => Outcome::default(),
-        "sleep" => {
-            let seconds = args.first().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0);
-            let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            Outcome { pause, ..Outcome::default() }
-        }
-        "false" => Outcome { code: 1, ..Outcome::default() },
+        "stop" | "start" => Outcome::default(),
         "getprop" => getprop(state, args),
         "setprop" => {
             if let [name, value] = args {
@@ -39,8 +29,6 @@ pub(super) fn run(state: &mut State, name: &str, args: &[&str], stdin: &Bytes) -
         "ps" => ps(state),
         "pidof" | "pgrep" => pidof(state, name, args),
         "kill" | "killall" => kill(state, args),
-        "grep" => grep(args, stdin),
-        "head" => head(args, stdin),
         "date" => date(state, args),
         "whoami" => Outcome::ok("shell\n"),
         "id" => Outcome::ok("uid=2000(shell) gid=2000(shell)\n"),
@@ -64,14 +52,6 @@ fn command(args: &[&str]) -> Option<Outcome> {
         | "appops" | "-w" | "bluetooth_manager" | "settings" => Some(Outcome::default()),
         _ => None,
     }
-}
-
-fn echo(args: &[&str]) -> Outcome {
-    let (newline, args) = match args {
-        ["-n", rest @ ..] => ("", rest),
-        _ => ("\n", args),
-    };
-    Outcome::ok(args.join(" ") + newline)
 }
 
 fn getprop(state: &State, args: &[&str]) -> Outcome {
@@ -204,32 +184,6 @@ fn kill(state: &mut State, args: &[&str]) -> Outcome {
         }
     }
     Outcome::default()
-}
-
-fn grep(args: &[&str], stdin: &Bytes) -> Outcome {
-    let flag = |letter| args.iter().any(|arg| arg.starts_with('-') && arg.contains(letter));
-    let Some(pattern) = option(args, "-e").or_else(|| operands(args, &["-m"]).first().copied()) else {
-        return Outcome::failed(2, "grep: no pattern\n");
-    };
-    let source = if flag('F') { regex::escape(pattern) } else { pattern.to_owned() };
-    let source = if flag('i') { format!("(?i){source}") } else { source };
-    let Ok(pattern) = Regex::new(&source) else { return Outcome::failed(2, "grep: bad pattern\n") };
-    let text = String::from_utf8_lossy(stdin);
-    let found: Vec<&str> = text.lines().filter(|line| pattern.is_match(line) != flag('v')).collect();
-    let code = u8::from(found.is_empty());
-    let out = match (flag('q'), flag('c')) {
-        (true, _) => String::new(),
-        (_, true) => format!("{}\n", found.len()),
-        _ => found.iter().map(|line| format!("{line}\n")).collect(),
-    };
-    Outcome { out: out.into_bytes(), code, ..Outcome::default() }
-}
-
-fn head(args: &[&str], stdin: &Bytes) -> Outcome {
-    let count = option(args, "-n").or_else(|| args.iter().find_map(|arg| arg.strip_prefix('-')));
-    let count = count.and_then(|count| count.parse().ok()).unwrap_or(10);
-    let text = String::from_utf8_lossy(stdin);
-    Outcome::ok(text.lines().take(count).map(|line| format!("{line}\n")).collect::<String>())
 }
 
 fn date(state: &State, args: &[&str]) -> Outcome {

@@ -5,8 +5,18 @@ use std::sync::{Arc, Mutex};
 
 use qgjob_core::model::token;
 
-use super::problem::{Rejection, busy};
 use crate::config::Limits;
+
+/// No place for another stream; one may become free at any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Taken {
+    /// The server has as many as it may.
+    #[error("the server has too many open streams")]
+    All,
+    /// The token has as many as it may.
+    #[error("the token has too many open streams")]
+    OfToken,
+}
 
 /// Counts open streams.
 #[derive(Debug)]
@@ -25,15 +35,15 @@ impl Streams {
     /// Takes a place for a stream of `token`.
     ///
     /// # Errors
-    /// `busy` when there is none.
-    pub fn take(self: &Arc<Self>, token: token::Id) -> Result<Place, Rejection> {
+    /// When there is none.
+    pub fn take(self: &Arc<Self>, token: token::Id) -> Result<Place, Taken> {
         let mut open = self.lock();
         if open.values().sum::<u32>() >= self.in_all {
-            return Err(busy("the server has too many open streams"));
+            return Err(Taken::All);
         }
         let own = open.entry(token).or_default();
         if *own >= self.per_token {
-            return Err(busy("the token has too many open streams"));
+            return Err(Taken::OfToken);
         }
         *own += 1;
         Ok(Place { streams: Arc::clone(self), token })
@@ -78,9 +88,9 @@ mod tests {
         let (one, other) = (token::Id(1), token::Id(2));
         let first = streams.take(one).unwrap();
         let _second = streams.take(one).unwrap();
-        assert!(streams.take(one).is_err(), "the token's own limit");
+        assert_eq!(streams.take(one).unwrap_err(), Taken::OfToken);
         let _third = streams.take(other).unwrap();
-        assert!(streams.take(other).is_err(), "the limit in all");
+        assert_eq!(streams.take(other).unwrap_err(), Taken::All);
         drop(first);
         assert_eq!(streams.count(), 2);
         assert!(streams.take(other).is_ok());
