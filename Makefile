@@ -3,11 +3,12 @@
 
 example := examples/appwright-demo
 
-.PHONY: help install install-demo fetch apps build demo test lint clean
+.PHONY: help install install-demo fetch apps build demo test bench-warm lint clean
 
 help:
 	@echo "make demo      install what is missing, build, and run the main job (ARGS=--keep leaves it running)"
 	@echo "make test      install what is missing and run every test"
+	@echo "make bench-warm  time a warm job beside plain AppWright (ARGS=--rounds=3 for a quick look)"
 	@echo "make install   install what is missing: system packages, npm packages of the example, crates"
 	@echo "make build     build the release binary, target/release/qgjob"
 	@echo "make apps      build both versions of the demo app into $(example)/build"
@@ -50,6 +51,11 @@ test: install
 	else \
 	  cargo test --workspace --locked; \
 	fi
+
+# What docs/MEASURED.md quotes. The machine should be idle.
+bench-warm: install-demo
+	$(MAKE) --no-print-directory build apps
+	benches/warm-overhead/run.py $(ARGS)
 
 lint:
 	cargo fmt --all --check
