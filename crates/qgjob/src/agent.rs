@@ -8,6 +8,7 @@ pub mod adb;
 pub mod apk;
 pub mod appium;
 mod attempt;
+mod files;
 mod fleet;
 pub mod gateway;
 mod hold;
@@ -63,7 +64,8 @@ pub struct Config {
     pub choice: Choice,
     /// How often to call the server.
     pub heartbeat: Duration,
-    /// Beyond this, cached projects and packages that were used longest ago are removed.
+    /// Beyond this, cached files that were used longest ago are removed: once for projects and their packages, once for
+    /// builds and bundles.
     pub cache_bytes: u64,
 }
 
@@ -89,11 +91,7 @@ struct Session {
 /// When tools are missing, the state folder is in use, or the server does not register the agent.
 pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> anyhow::Result<()> {
     let state = State::open(&config.state_dir)?;
-    let ended =
-        process::end_leftovers(&state.records).context("cannot end what an agent left behind here")?;
-    if ended > 0 {
-        tracing::warn!(ended, "ended process groups that a crashed agent had left behind");
-    }
+    state.clean()?;
     let kit = Arc::new(open_kit(&config, &state, clock.clone()).await?);
     let fleet = Fleet::new(kit.adb.clone(), config.choice.clone(), state.dir.join("ledger.json"), clock);
     let following = [
@@ -168,6 +166,7 @@ async fn open_kit(config: &Config, state: &State, clock: Arc<dyn Clock>) -> anyh
         adb,
         sdk,
         workspaces,
+        files: files::Files::open(config.cache_dir.join("files"), config.cache_bytes)?,
         cache: config.cache_dir.clone(),
         attempts: state.attempts.clone(),
         records: state.records.clone(),
@@ -232,12 +231,19 @@ impl State {
             std::fs::create_dir_all(&folder)?;
             Ok(folder)
         };
-        // What attempts of a former process left is of no use to anybody.
-        if dir.join("attempts").exists() {
-            std::fs::remove_dir_all(dir.join("attempts")).context("cannot remove what old attempts left")?;
-        }
         let (attempts, records, logs) = (folder("attempts")?, folder("processes")?, folder("logs")?);
         Ok(Self { dir, attempts, records, logs, _lock: lock })
+    }
+
+    /// Ends and removes what a crashed predecessor left: processes first, since they may still write.
+    fn clean(&self) -> anyhow::Result<()> {
+        let ended = process::end_leftovers(&self.records).context("cannot end what an agent left behind here")?;
+        if ended > 0 {
+            tracing::warn!(ended, "ended process groups that a crashed agent had left behind");
+        }
+        std::fs::remove_dir_all(&self.attempts).context("cannot remove what old attempts left")?;
+        std::fs::create_dir(&self.attempts)?;
+        Ok(())
     }
 
     fn session(&self, server: &str) -> anyhow::Result<Option<Session>> {

@@ -90,7 +90,7 @@ pub struct HeartbeatReply {
     pub devices: BTreeMap<String, device::Id>,
     /// What to do about each attempt that was named.
     pub attempts: Vec<HeldReply>,
-    /// Take no new job and leave when the running ones are done.
+    /// Take no new job until this is false again.
     pub drain: bool,
 }
 

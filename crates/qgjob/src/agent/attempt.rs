@@ -12,10 +12,9 @@ use qgjob_core::model::attempt::{Install, Phase};
 use qgjob_core::model::event::LogStream;
 use qgjob_core::model::evidence::{Evidence, Fault, Report, Stop};
 use qgjob_core::model::job::{Reason, Reset};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::fleet::{Fleet, Phone, Presence};
+use super::fleet::{Fleet, Phone};
 use super::hold::Hold;
 use super::install;
 use super::kit::Kit;
@@ -32,7 +31,8 @@ struct Attempt<'a> {
     lease: &'a Lease,
     hold: &'a Arc<Hold>,
     phone: &'a Phone,
-    presence: watch::Receiver<Presence>,
+    /// How often the device had left when the attempt began.
+    departures: u32,
     deadline: Instant,
     dir: PathBuf,
     log: Log,
@@ -89,7 +89,7 @@ fn open<'a>(
         lease,
         hold,
         phone,
-        presence: phone.presence(),
+        departures: phone.presence().borrow().departures,
         deadline: Instant::now() + Duration::from_millis(lease.timeout_ms),
         dir: dir.to_owned(),
         log: sending.log(),
@@ -133,11 +133,11 @@ impl Attempt<'_> {
     /// Fetches the build and the project, and makes sure of the device's Appium, all at once.
     async fn prepare(&self) -> Result<Prepared, Fault> {
         let project = async {
-            let packed = self.kit.bundle(self.link, self.lease, self.hold).await?;
+            let packed = self.kit.bundle(self.link, self.lease, self.hold, &self.dir).await?;
             let prepared = self.kit.workspaces.prepare(self.lease.bundle_sha256, &packed).await;
             prepared.map_err(|error| error.fault())
         };
-        let apk = self.kit.build(self.link, self.lease, self.hold);
+        let apk = self.kit.build(self.link, self.lease, self.hold, &self.dir);
         let appium = self.kit.appium(self.phone);
         let (project, apk, appium_port) = tokio::try_join!(project, apk, appium)?;
         Ok(Prepared { project, apk, appium_port })
@@ -175,7 +175,7 @@ impl Attempt<'_> {
     /// Resolves when the device is no longer what it was when the attempt began: a device that came back at once
     /// has lost its sessions all the same.
     async fn until_departed(&self) -> Fault {
-        let departures = self.presence.borrow().departures;
+        let departures = self.departures;
         let mut presence = self.phone.presence();
         let gone = presence.wait_for(|presence| presence.departures != departures || !presence.online).await;
         let note = gone.ok().and_then(|presence| presence.note.clone());

@@ -8,9 +8,11 @@ use qgjob_core::clock::Clock;
 use qgjob_core::model::evidence::Fault;
 use qgjob_core::model::id;
 use qgjob_core::model::job::Reason;
+use qgjob_core::model::sha256::Sha256;
 
 use super::adb::Adb;
 use super::appium::{self, Appium, home};
+use super::files::Files;
 use super::fleet::Phone;
 use super::hold::Hold;
 use super::link::{self, Link};
@@ -25,7 +27,9 @@ pub struct Kit {
     pub sdk: Sdk,
     /// Projects and their packages.
     pub workspaces: workspace::Cache,
-    /// Builds by hash, npm packages, Appium.
+    /// Builds and packed projects, by hash.
+    pub files: Files,
+    /// Appium and its packages.
     pub cache: PathBuf,
     /// A folder per attempt.
     pub attempts: PathBuf,
@@ -43,23 +47,29 @@ impl Kit {
         format!("{:032x}", id::bits(self.clock.now(), self.clock.random()))
     }
 
-    /// The build's file on this host: fetched once, its bytes checked.
+    /// The build's file, in the attempt's folder `dir`: fetched once per host, its bytes checked.
     ///
     /// # Errors
     /// A fault of the agent: the disk, or the server that does not give the file.
-    pub async fn build(&self, link: &Link, lease: &Lease, hold: &Hold) -> Result<PathBuf, Fault> {
-        let file = self.cache.join("builds").join(format!("{}.apk", lease.build.sha256));
-        self.fetch(link, lease, hold, "app", lease.build.sha256, &file).await?;
+    pub async fn build(&self, link: &Link, lease: &Lease, hold: &Hold, dir: &Path) -> Result<PathBuf, Fault> {
+        let file = dir.join("app.apk");
+        self.fetch(link, lease, hold, ("app", lease.build.sha256), &file).await?;
         Ok(file)
     }
 
-    /// The project bundle's file on this host: fetched once, its bytes checked.
+    /// The project bundle's file, in the attempt's folder `dir`: fetched once per host, its bytes checked.
     ///
     /// # Errors
     /// As [`Kit::build`].
-    pub async fn bundle(&self, link: &Link, lease: &Lease, hold: &Hold) -> Result<PathBuf, Fault> {
-        let file = self.cache.join("packed").join(format!("{}.tar.zst", lease.bundle_sha256));
-        self.fetch(link, lease, hold, "bundle", lease.bundle_sha256, &file).await?;
+    pub async fn bundle(
+        &self,
+        link: &Link,
+        lease: &Lease,
+        hold: &Hold,
+        dir: &Path,
+    ) -> Result<PathBuf, Fault> {
+        let file = dir.join("project.tar.zst");
+        self.fetch(link, lease, hold, ("bundle", lease.bundle_sha256), &file).await?;
         Ok(file)
     }
 
@@ -68,25 +78,21 @@ impl Kit {
         link: &Link,
         lease: &Lease,
         hold: &Hold,
-        what: &str,
-        wanted: qgjob_core::model::sha256::Sha256,
-        file: &Path,
+        (what, wanted): (&str, Sha256),
+        to: &Path,
     ) -> Result<(), Fault> {
-        if file.is_file() {
-            return Ok(());
-        }
         let failed = |error: &dyn std::fmt::Display| Fault {
             reason: Reason::AgentFault,
             detail: format!("cannot fetch the {what}: {error}"),
         };
-        let folder = file.parent().expect("a cached file has a folder");
-        std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
-        // Two attempts may fetch the same file: each into its own, the last rename wins, the bytes are the same.
+        if self.files.take(wanted, to).map_err(|error| failed(&error))? {
+            return Ok(());
+        }
         let call = || async {
-            let half = folder.join(format!(".half-{}", self.new_id()));
+            let half = self.files.half(&self.new_id());
             let fetched = link.fetch_input(lease.attempt_id, what, wanted, &half).await;
             match fetched {
-                Ok(()) => std::fs::rename(&half, file).map_err(link::Error::from),
+                Ok(()) => self.files.put(&half, wanted).map_err(link::Error::from),
                 Err(error) => {
                     // What is half fetched is of no use, and may not even exist.
                     let _ = std::fs::remove_file(&half);
@@ -94,7 +100,12 @@ impl Kit {
                 }
             }
         };
-        link::persist(&hold.over, call).await.map_err(|error| failed(&error))
+        link::persist(&hold.over, call).await.map_err(|error| failed(&error))?;
+        match self.files.take(wanted, to) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(failed(&"the cache's limit is too low for it")),
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// The phone's Appium, warm and well: started when there is none.

@@ -1,6 +1,7 @@
 //! The agent's two loops: heartbeats, which renew leases and report devices, and claims, which bring work.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -35,13 +36,15 @@ pub struct Worker {
     holds: Mutex<HashMap<attempt::Id, Arc<Hold>>>,
     /// Rises with each heartbeat that the server has answered.
     answered: watch::Sender<u64>,
+    /// An operator wants this agent to take nothing new for now.
+    paused: AtomicBool,
     attempts: TaskTracker,
 }
 
 /// Why an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It was told to leave, by a signal or by the server, and nothing runs any more.
+    /// It was told to leave and nothing runs any more.
     Left,
     /// The server does not know its session any more: it must register again.
     Unknown,
@@ -56,6 +59,7 @@ impl Worker {
             kit,
             holds: Mutex::default(),
             answered: watch::Sender::new(0),
+            paused: AtomicBool::new(false),
             attempts: TaskTracker::new(),
         })
     }
@@ -69,7 +73,7 @@ impl Worker {
     ) -> End {
         let done = CancellationToken::new();
         let unknown = CancellationToken::new();
-        let beats = tokio::spawn(self.clone().beat(heartbeat, drain.clone(), unknown.clone(), done.clone()));
+        let beats = tokio::spawn(self.clone().beat(heartbeat, unknown.clone(), done.clone()));
         let checks = tokio::spawn(self.clone().check_leases(done.clone()));
         tokio::select! {
             () = self.claim_until(&drain) => {}
@@ -93,13 +97,7 @@ impl Worker {
     }
 
     /// Calls regularly, and at once when a device has changed.
-    async fn beat(
-        self: Arc<Self>,
-        every: Duration,
-        drain: CancellationToken,
-        unknown: CancellationToken,
-        done: CancellationToken,
-    ) {
+    async fn beat(self: Arc<Self>, every: Duration, unknown: CancellationToken, done: CancellationToken) {
         let mut changes = self.fleet.changes();
         let mut fresh = true;
         let mut troubled = false;
@@ -115,9 +113,6 @@ impl Worker {
                     }
                     fresh = false;
                     self.obey(&reply, asked);
-                    if reply.drain {
-                        drain.cancel();
-                    }
                     every
                 }
                 Err(error) if error.code() == Some(Code::Unauthenticated) => {
@@ -148,6 +143,9 @@ impl Worker {
                 hold.obey(answer.order, asked);
             }
         }
+        if self.paused.swap(reply.drain, Ordering::Relaxed) != reply.drain {
+            tracing::info!(paused = reply.drain, "an operator drains or enables this agent");
+        }
         self.answered.send_modify(|count| *count += 1);
     }
 
@@ -170,7 +168,8 @@ impl Worker {
         let mut claimed = Vec::new();
         let mut open: JoinSet<()> = JoinSet::new();
         while !drain.is_cancelled() {
-            let devices = self.fleet.free();
+            let paused = self.paused.load(Ordering::Relaxed);
+            let devices = if paused { Vec::new() } else { self.fleet.free() };
             if devices != claimed || (open.is_empty() && !devices.is_empty()) {
                 claimed.clone_from(&devices);
                 let request = ClaimRequest { claim_id: self.kit.new_id(), devices };

@@ -264,12 +264,15 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
 }
 
 /// Selects what [`device`] reads.
-pub(super) const DEVICE: &str = "SELECT d.*, a.id AS attempt_id FROM devices d
+/// A draining agent's devices take no jobs either.
+pub(super) const DEVICE: &str = "SELECT d.*, a.id AS attempt_id, g.draining FROM devices d
+    JOIN agents g ON g.id = d.agent_id
     LEFT JOIN attempts a ON a.device_id = d.id AND a.ended_at IS NULL";
 
 pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
     let attempt_id = opt_bin(row, "attempt_id")?.map(qgjob_core::model::attempt::Id);
-    let (online, drained) = (row.get("online")?, row.get("drained")?);
+    let online = row.get("online")?;
+    let drained = row.get::<_, bool>("drained")? || row.get("draining")?;
     Ok(Device {
         id: device::Id(bin(row, "id")?),
         agent_id: agent::Id(bin(row, "agent_id")?),
