@@ -121,7 +121,13 @@ impl Dispatch {
             if devices_are_stale && !asks.is_empty() {
                 devices_are_stale = !self.refresh_devices().await;
             }
-            self.serve(&mut asks).await;
+            // A board that was wrong is read anew, and what still waits is served by it.
+            for _ in 0..2 {
+                if self.serve(&mut asks).await {
+                    break;
+                }
+                self.reload().await;
+            }
             dismiss_expired(&mut asks);
         }
     }
@@ -207,8 +213,8 @@ impl Dispatch {
         }
     }
 
-    /// Claims for all that wait, and answers those that got something.
-    async fn serve(&self, asks: &mut Vec<Ask>) {
+    /// Claims for all that wait, and answers those that got something; says whether the board was right.
+    async fn serve(&self, asks: &mut Vec<Ask>) -> bool {
         let now = self.clock.now();
         let mut owner: HashMap<device::Id, usize> = HashMap::new();
         for (at, ask) in asks.iter().enumerate() {
@@ -218,7 +224,7 @@ impl Dispatch {
             asks.iter().flat_map(|ask| ask.request.devices.iter().copied()).collect();
         let proposals = self.board().propose(&asking, now);
         if proposals.is_empty() {
-            return;
+            return true;
         }
         let claims: Vec<Claim> = proposals
             .iter()
@@ -230,7 +236,7 @@ impl Dispatch {
                 tracing::warn!(%error, "cannot claim");
                 // The agents ask again; waiting here without an event would keep them for the whole wait.
                 asks.clear();
-                return;
+                return true;
             }
         };
         let mut leases: HashMap<usize, Vec<Lease>> = HashMap::new();
@@ -245,9 +251,6 @@ impl Dispatch {
                 }
             }
         }
-        if surprised {
-            self.reload().await;
-        }
         let mut served: Vec<usize> = leases.keys().copied().collect();
         served.sort_unstable();
         for at in served.into_iter().rev() {
@@ -256,6 +259,7 @@ impl Dispatch {
                 tracing::info!(agent = %ask.agent_id, "an agent left before it got its lease; it asks again or the lease expires");
             }
         }
+        !surprised
     }
 
     fn claim_for(&self, ask: &Ask, proposal: &Proposal, now: Timestamp) -> Claim {

@@ -171,8 +171,9 @@ impl Board {
         let priority = group.ready(now).map(|waiting| waiting.priority).max()?;
         let oldest = group.ready(now).map(|waiting| waiting.queued_at).min()?;
         let fitting: Vec<&Device> = self.fitting(group).filter(|device| is_up(device)).collect();
+        // A warm device that every job avoids is no reason for another one to wait.
         let serving = fitting.iter().filter(|device| match device.state {
-            device::State::Idle => has(device, build),
+            device::State::Idle => has(device, build) && group.has_job_for(device.id, &fitting, now),
             _ => group.running.contains(&device.id),
         });
         let offer = |device: &&Device| {
@@ -327,6 +328,13 @@ mod tests {
             alone.propose(&[device::Id(1)], now()),
             [Proposal { device: device::Id(1), group: 1, take_avoided: true }]
         );
+    }
+
+    #[test]
+    fn a_warm_device_that_failed_does_not_keep_the_job_from_a_cold_one() {
+        let both = board(vec![device(1, Target::Device, Some(1)), device(2, Target::Device, None)], &[1]);
+        let proposals = both.propose(&[device::Id(1), device::Id(2)], now());
+        assert_eq!(proposals, [Proposal { device: device::Id(2), group: 1, take_avoided: false }]);
     }
 
     #[test]
