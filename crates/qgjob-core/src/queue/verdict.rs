@@ -47,6 +47,18 @@ impl Judgement {
         }
     }
 
+    /// The judgement of an attempt whose agent stopped it as cancelled although nobody had cancelled its job. Only users
+    /// cancel: this is the agent's fault, and paid from the infra budget, so that it cannot go on forever.
+    fn not_cancelled() -> Self {
+        let detail = "the agent reported a cancel that nobody had asked for".to_owned();
+        Self {
+            outcome: Outcome::Errored,
+            reason: Reason::AgentFault,
+            detail: Some(detail),
+            tests: Counts::default(),
+        }
+    }
+
     /// The conclusion of a job whose last attempt was judged so.
     pub fn conclusion(&self) -> Conclusion {
         match self.outcome {
@@ -67,12 +79,13 @@ impl Judgement {
 }
 
 /// Judges an attempt of `test` by the agent's `evidence` and the `seen` tries, which the store received while the
-/// runner ran.
-pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try]) -> Judgement {
+/// runner ran. `cancelled` says whether somebody had cancelled the job: the agent's word alone is not enough.
+pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try], cancelled: bool) -> Judgement {
     let verdict =
         |outcome, reason, detail: Option<String>, tests| Judgement { outcome, reason, detail, tests };
     let none = Counts::default();
     match evidence.stopped {
+        Some(Stop::Cancelled) if !cancelled => return Judgement::not_cancelled(),
         Some(Stop::Cancelled) => return verdict(Outcome::Cancelled, Reason::Cancelled, None, none),
         Some(Stop::LeaseLost) => return verdict(Outcome::Lost, Reason::LeaseLost, None, none),
         Some(Stop::Shutdown) => return verdict(Outcome::Released, Reason::Released, None, none),
@@ -252,7 +265,7 @@ mod tests {
     #[test]
     fn three_witnesses_that_agree_make_a_pass() {
         let (e, seen) = passing();
-        let judged = judge(&file(), &e, &seen);
+        let judged = judge(&file(), &e, &seen, false);
         assert_eq!((judged.outcome, judged.reason), (Outcome::Passed, Reason::TestsPassed));
         assert_eq!(judged.tests, Counts { total: 1, passed: 1, ..Counts::default() });
     }
@@ -260,7 +273,7 @@ mod tests {
     #[test]
     fn a_failure_is_a_failure_and_names_the_test() {
         let e = evidence(1, vec![reported("1", TestOutcome::Unexpected, 1)]);
-        let judged = judge(&file(), &e, &[live("1", 0, TryStatus::Failed, TestOutcome::Unexpected)]);
+        let judged = judge(&file(), &e, &[live("1", 0, TryStatus::Failed, TestOutcome::Unexpected)], false);
         assert_eq!((judged.outcome, judged.reason), (Outcome::Failed, Reason::TestsFailed));
         assert_eq!(judged.detail.as_deref(), Some("test 1: expected 1"));
     }
@@ -272,14 +285,14 @@ mod tests {
             live("1", 0, TryStatus::Failed, TestOutcome::Unexpected),
             live("1", 1, TryStatus::Passed, TestOutcome::Flaky),
         ];
-        let judged = judge(&file(), &e, &seen);
+        let judged = judge(&file(), &e, &seen, false);
         assert_eq!((judged.outcome, judged.tests.flaky), (Outcome::Passed, 1));
     }
 
     #[test]
     fn a_file_that_skips_everything_is_skipped_not_passed() {
         let e = evidence(0, vec![reported("1", TestOutcome::Skipped, 1)]);
-        let judged = judge(&file(), &e, &[live("1", 0, TryStatus::Skipped, TestOutcome::Skipped)]);
+        let judged = judge(&file(), &e, &[live("1", 0, TryStatus::Skipped, TestOutcome::Skipped)], false);
         assert_eq!(judged.outcome, Outcome::Skipped);
     }
 
@@ -401,7 +414,7 @@ mod tests {
             ),
         ];
         for (name, evidence, seen, reason) in broken {
-            let judged = judge(&file(), &evidence, &seen);
+            let judged = judge(&file(), &evidence, &seen, false);
             assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, reason), "{name}: {judged:?}");
         }
     }
@@ -412,7 +425,7 @@ mod tests {
             report: Report::Read { tests: vec![], errors: vec![error.to_owned()] },
             ..evidence(1, vec![])
         };
-        let none = judge(&file(), &with("Error: No tests found"), &[]);
+        let none = judge(&file(), &with("Error: No tests found"), &[], false);
         assert_eq!(
             (none.outcome, none.reason, none.is_infrastructure()),
             (Outcome::Errored, Reason::NoTests, false)
@@ -420,7 +433,7 @@ mod tests {
         let both = ["Error: No tests found".to_owned(), "SyntaxError: Unexpected token".to_owned()];
         let syntax =
             Evidence { report: Report::Read { tests: vec![], errors: both.to_vec() }, ..evidence(1, vec![]) };
-        let syntax = judge(&file(), &syntax, &[]);
+        let syntax = judge(&file(), &syntax, &[], false);
         assert_eq!((syntax.outcome, syntax.reason), (Outcome::Failed, Reason::LoadError));
         assert_eq!(syntax.detail.as_deref(), Some("SyntaxError: Unexpected token"));
     }
@@ -433,6 +446,15 @@ mod tests {
             fault: Some(Fault { reason: Reason::DeviceFault, detail: "gone".to_owned() }),
             ..good
         };
-        assert_eq!(judge(&file(), &e, &seen).outcome, Outcome::Cancelled);
+        assert_eq!(judge(&file(), &e, &seen, true).outcome, Outcome::Cancelled);
+    }
+
+    #[test]
+    fn an_agent_cannot_cancel() {
+        let (good, seen) = passing();
+        let e = Evidence { stopped: Some(Stop::Cancelled), ..good };
+        let judged = judge(&file(), &e, &seen, false);
+        assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, Reason::AgentFault));
+        assert!(judged.is_infrastructure() && judged.tests == Counts::default());
     }
 }

@@ -45,9 +45,10 @@ properties! {
         a_group_takes_only_its_devices claims_at_once_share_the_jobs;
     ending: a_pass_needs_its_tries a_failed_test_is_final infrastructure_is_tried_again_elsewhere
         a_repeated_finish_answers_alike a_late_finish_changes_nothing a_released_job_costs_nothing
-        a_run_ends_with_its_last_job installs_are_counted_once reports_need_the_lease artifacts_are_kept_once;
+        a_run_ends_with_its_last_job installs_are_counted_once an_install_is_in_the_ledger_at_once reports_need_the_lease artifacts_are_kept_once;
     cancelling: a_waiting_job_ends_at_once a_running_job_ends_and_its_device_follows a_job_that_ended_stays
-        a_run_ends_whole others_cannot_cancel;
+        a_run_ends_whole others_cannot_cancel
+        an_agent_cannot_cancel;
     passing_time: an_expired_lease_is_lost a_renewed_lease_holds the_queue_deadline_ends_the_first_wait
         an_attempt_that_outlives_its_timeout_ends silent_agents_go_offline a_key_is_forgotten_after_a_week;
     agents: a_registration_token_works_once a_name_taken_again_keeps_its_devices devices_come_and_go

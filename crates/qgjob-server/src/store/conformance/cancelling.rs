@@ -30,6 +30,17 @@ pub async fn a_waiting_job_ends_at_once(w: &mut World) {
     assert_eq!(w.claim(&rack, 0, group).await, None);
 }
 
+pub async fn an_agent_cannot_cancel(w: &mut World) {
+    let accepted = w.submit(1).await;
+    let group = w.group(&accepted).await;
+    let rack = w.rack("rack", 1).await;
+    let lease = w.claim(&rack, 0, group).await.unwrap();
+    let finished = w.finish(&rack, &lease, stopped(Stop::Cancelled)).await;
+    assert_eq!((finished.judgement.reason, finished.conclusion), (Reason::AgentFault, None));
+    let job = w.job(lease.job_id).await;
+    assert_eq!((job.status, job.conclusion, job.infra_faults), (Status::Queued, None, 1));
+}
+
 pub async fn a_running_job_ends_and_its_device_follows(w: &mut World) {
     let accepted = w.submit(3).await;
     let group = w.group(&accepted).await;

@@ -174,6 +174,38 @@ pub async fn installs_are_counted_once(w: &mut World) {
     assert_eq!(w.told("job.phase").await, 2);
 }
 
+pub async fn an_install_is_in_the_ledger_at_once(w: &mut World) {
+    let accepted = w.submit(2).await;
+    let group = w.group(&accepted).await;
+    let rack = w.rack("rack", 1).await;
+    assert!(w.device(rack.devices[0]).await.ledger.is_empty());
+    for action in [InstallAction::Cold, InstallAction::Avoided] {
+        let lease = w.claim(&rack, 0, group).await.unwrap();
+        let before = w.told("device.changed").await;
+        w.wait(1);
+        let install = Some(Install { action, duration_ms: 12 });
+        for _ in 0..2 {
+            let change = w.report(&rack, &lease, PhaseChange { phase: Phase::Testing, install });
+            w.store.set_phase(w.now, vec![change]).await.unwrap().remove(0).unwrap();
+        }
+        let ledger = w.device(lease.device_id).await.ledger;
+        let found: Vec<_> =
+            ledger.iter().map(|one| (one.app_id.as_str(), one.sha256, one.verified_at)).collect();
+        assert_eq!(
+            found,
+            [(lease.build.app_id.as_str(), lease.build.sha256, w.now)],
+            "without any heartbeat"
+        );
+        let news = usize::from(action == InstallAction::Cold);
+        assert_eq!(
+            w.told("device.changed").await,
+            before + news,
+            "told once, and only when the build is new"
+        );
+        w.pass(&rack, &lease).await;
+    }
+}
+
 pub async fn reports_need_the_lease(w: &mut World) {
     let accepted = w.submit(1).await;
     let group = w.group(&accepted).await;

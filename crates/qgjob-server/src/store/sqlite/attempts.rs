@@ -181,7 +181,8 @@ pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: Report<Finish>) ->
     }
     let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
     let seen: Vec<Try> = tx.all(sql, [Bin(attempt.id.0)], |row| json(row, "body"))?;
-    let judgement = verdict::judge(&job.test, &evidence, &seen);
+    let judgement =
+        verdict::judge(&job.test, &evidence, &seen, job.state.conclusion == Some(Conclusion::Cancelled));
     if attempt.ended.is_some() || attempt.epoch != report.epoch {
         let fact = Fact::StaleReport { attempt_id: attempt.id, claimed: judgement.outcome };
         tx.tell(now, job.about(), fact)?;

@@ -129,7 +129,7 @@ impl Scene {
     /// What the server would make of it.
     pub fn judge(&self, test: &str, done: &Finished, stopped: Option<Stop>) -> Judgement {
         let evidence = Evidence { stopped, fault: None, exit: Some(done.exit), report: done.report.clone() };
-        judge(&test.parse().unwrap(), &evidence, &done.tries)
+        judge(&test.parse().unwrap(), &evidence, &done.tries, stopped == Some(Stop::Cancelled))
     }
 }
 
