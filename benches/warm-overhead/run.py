@@ -251,6 +251,15 @@ class World:
         return {f"{name} to {after}": seconds_between(at, end)
                 for (name, at), (after, end) in zip(marks, marks[1:])}
 
+    def gaps(self):
+        """Seconds between the end of a job and the start of the next on the phone."""
+        tests = [f"--test=tests/{name}.spec.js" for name in ("about", "catalog", "login", "settings")]
+        run = self.json("submit", "--org-id=bench", f"--app-version-id={self.label}", *tests)
+        self.qgjob("wait", "--run-id", run["run_id"])
+        jobs = [self.json("status", "--job-id", job["job_id"]) for job in run["jobs"]]
+        jobs.sort(key=lambda job: job["started_at"])
+        return [seconds_between(one["finished_at"], other["started_at"]) for one, other in zip(jobs, jobs[1:])]
+
     def run_plain(self, project_name, warm):
         report = self.work / "plain-report.json"
         report.unlink(missing_ok=True)
@@ -349,6 +358,8 @@ def table(result):
     print()
     print("a job's time, by the server's events, medians in ms: " + ", ".join(
         f"{name} {1000 * seconds:.0f}" for name, seconds in result["phases_s"].items()))
+    print("from the end of a job to the start of the next on the phone, in ms: "
+          + ", ".join(f"{1000 * seconds:.0f}" for seconds in result["gaps_s"]))
 
 
 def main():
@@ -389,6 +400,8 @@ def main():
             say(f"round {number + 1}: " + ", ".join(
                 f"{arm} {runs[-1]['wall_s']:.2f} s, {runs[-1]['test_s']:.2f} s of it tests"
                 for arm, runs in rows.items() if runs))
+        world.warm_up()
+        gaps = world.gaps()
     finally:
         world.close()
         if arguments.keep:
@@ -400,7 +413,7 @@ def main():
     phases = {name: statistics.median(row["phases_s"].get(name, 0) for row in rows["qgjob"])
               for name in rows["qgjob"][0]["phases_s"]}
     if arguments.only_qgjob:
-        print(json.dumps(dict(medians=medians, phases_s=phases), indent=1))
+        print(json.dumps(dict(medians=medians, phases_s=phases, gaps_s=gaps), indent=1))
         return
     ours = medians["qgjob"]
     ratio = lambda key, arm: round(ours[key] / medians[arm][key], 3)
@@ -414,7 +427,7 @@ def main():
         ratios={arm: dict(overhead=ratio("overhead_s", arm), client_overhead=ratio("client_overhead_s", arm),
                           total=ratio("wall_s", arm), client_total=ratio("client_wall_s", arm), cpu=ratio("cpu_s", arm))
                 for arm in ARMS[1:]},
-        phases_s=phases, runs=rows)
+        phases_s=phases, gaps_s=gaps, runs=rows)
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
