@@ -171,6 +171,7 @@ async fn open_kit(config: &Config, state: &State, clock: Arc<dyn Clock>) -> anyh
         attempts: state.attempts.clone(),
         records: state.records.clone(),
         logs: state.logs.clone(),
+        scratch: state.scratch.clone(),
         clock,
     })
 }
@@ -215,6 +216,7 @@ struct State {
     attempts: PathBuf,
     records: PathBuf,
     logs: PathBuf,
+    scratch: PathBuf,
     _lock: std::fs::File,
 }
 
@@ -232,17 +234,21 @@ impl State {
             Ok(folder)
         };
         let (attempts, records, logs) = (folder("attempts")?, folder("processes")?, folder("logs")?);
-        Ok(Self { dir, attempts, records, logs, _lock: lock })
+        let scratch = folder("scratch")?;
+        Ok(Self { dir, attempts, records, logs, scratch, _lock: lock })
     }
 
     /// Ends and removes what a crashed predecessor left: processes first, since they may still write.
     fn clean(&self) -> anyhow::Result<()> {
-        let ended = process::end_leftovers(&self.records).context("cannot end what an agent left behind here")?;
+        let ended =
+            process::end_leftovers(&self.records).context("cannot end what an agent left behind here")?;
         if ended > 0 {
             tracing::warn!(ended, "ended process groups that a crashed agent had left behind");
         }
-        std::fs::remove_dir_all(&self.attempts).context("cannot remove what old attempts left")?;
-        std::fs::create_dir(&self.attempts)?;
+        for left in [&self.attempts, &self.scratch] {
+            std::fs::remove_dir_all(left).with_context(|| format!("cannot empty {}", left.display()))?;
+            std::fs::create_dir(left)?;
+        }
         Ok(())
     }
 

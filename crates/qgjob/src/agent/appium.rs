@@ -12,6 +12,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::process::{self, Ladder, Launch, Output, Process};
 use super::sdk::Sdk;
 use home::AppiumHome;
@@ -51,6 +53,9 @@ pub struct Options {
     pub logs: PathBuf,
     /// The folder of [`process::end_leftovers`], which must exist.
     pub records: PathBuf,
+    /// A folder for temporary files, which must exist. Each server has one of its own in it, removed when it stops; what
+    /// a crashed agent left is removed by its successor.
+    pub scratch: PathBuf,
 }
 
 /// The Appium server of one device.
@@ -68,6 +73,8 @@ pub struct Appium {
 struct Running {
     process: Process,
     port: u16,
+    /// The server leaves folders behind with every start. Declared after the process, so removed after its end.
+    _temporary: TempDir,
 }
 
 impl Appium {
@@ -170,6 +177,9 @@ async fn launch(
         tries += 1;
         let port = free_port().map_err(io)?;
         let capabilities = serde_json::json!({ "appium:udid": serial, "appium:adbPort": options.adb_port });
+        // The name must not contain the server's own: projects of some AppWright versions kill by that word.
+        let temporary =
+            tempfile::Builder::new().prefix("device-").tempdir_in(&options.scratch).map_err(io)?;
         let mut process = Launch::new("node")
             .args([options.home.server().into_os_string()])
             .args(["server", "--address", "127.0.0.1", "--port", &port.to_string(), "--log-no-colors"])
@@ -178,6 +188,7 @@ async fn launch(
             .envs(options.sdk.env())
             .env("APPIUM_HOME", options.home.dir().display().to_string())
             .env("ANDROID_ADB_SERVER_PORT", options.adb_port.to_string())
+            .env("TMPDIR", temporary.path().display().to_string())
             .output(Output::File(log.to_path_buf()))
             .recorded_in(&options.records)
             .spawn()
@@ -188,7 +199,7 @@ async fn launch(
                 break status;
             }
             if answers(client, port).await {
-                return Ok(Running { process, port });
+                return Ok(Running { process, port, _temporary: temporary });
             }
             if Instant::now() > deadline {
                 process.stop(STOP).await.map_err(io)?;

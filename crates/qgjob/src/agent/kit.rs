@@ -37,6 +37,8 @@ pub struct Kit {
     pub records: PathBuf,
     /// Appium's logs.
     pub logs: PathBuf,
+    /// Appium's temporary files.
+    pub scratch: PathBuf,
     /// Time and randomness.
     pub clock: Arc<dyn Clock>,
 }
@@ -127,6 +129,7 @@ impl Kit {
             adb_port: self.adb.port(),
             logs: self.logs.clone(),
             records: self.records.clone(),
+            scratch: self.scratch.clone(),
         };
         let appium = Appium::start(&phone.serial, &options).await.map_err(|error| failed(&error))?;
         let port = appium.port();

@@ -51,9 +51,11 @@ async fn an_appium_that_dies_is_replaced_and_one_that_is_well_is_kept() {
     let log = String::from_utf8(appium.log_since(mark, 1 << 20).unwrap()).unwrap();
     assert!(log.contains("Welcome to Appium"), "{log}");
 
+    let held = |folder: &str| std::fs::read_dir(bench.path(folder)).unwrap().count();
+    assert_eq!(held("scratch"), 1, "the server's own, and not its predecessor's");
     appium.stop().await.unwrap();
     assert!(!answers(second).await);
-    assert_eq!(std::fs::read_dir(bench.path("records")).unwrap().count(), 0);
+    assert_eq!((held("records"), held("scratch")), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

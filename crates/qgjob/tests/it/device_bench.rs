@@ -27,7 +27,7 @@ pub struct Plugged {
 impl Bench {
     pub fn new() -> Bench {
         let dir = tempfile::Builder::new().prefix("bench-").tempdir().unwrap();
-        for sub in ["logs", "records", "artifacts"] {
+        for sub in ["logs", "records", "scratch", "artifacts"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
         Bench { adb: Adb::new(free_port(), "adb"), dir }
@@ -58,6 +58,7 @@ impl Bench {
             adb_port: self.adb.port(),
             logs: self.path("logs"),
             records: self.path("records"),
+            scratch: self.path("scratch"),
         }
     }
 
