@@ -138,9 +138,11 @@ impl Board {
         waiting.filter_map(|waiting| waiting.not_before).filter(|due| *due > now).min()
     }
 
-    /// What the asking devices should claim. Devices that are not known are left out.
+    /// What the asking devices should claim. Devices that are not known are left out, and so are those that an
+    /// operator took out: the store would refuse them, and the job would be kept from a device that may take it.
     pub fn propose(&self, asking: &[device::Id], now: Timestamp) -> Vec<Proposal> {
-        let asking: Vec<&Device> = asking.iter().filter_map(|id| self.devices.get(id)).collect();
+        let known = asking.iter().filter_map(|id| self.devices.get(id));
+        let asking: Vec<&Device> = known.filter(|device| is_up(device)).collect();
         let ids: Vec<device::Id> = asking.iter().map(|device| device.id).collect();
         let candidates =
             self.groups.iter().filter_map(|(id, group)| self.candidate(*id, group, &asking, now));
@@ -342,6 +344,14 @@ mod tests {
         let other = Device { state: State::Offline, ..device(2, Target::Device, None) };
         let board = board(vec![device(1, Target::Device, Some(1)), other], &[1]);
         assert_eq!(board.propose(&[device::Id(1)], now()).len(), 1);
+    }
+
+    #[test]
+    fn a_drained_device_takes_no_job_from_one_that_may_run_it() {
+        let drained = Device { state: State::Drained, ..device(1, Target::Device, Some(1)) };
+        let board = board(vec![drained, device(2, Target::Device, None)], &[]);
+        let proposals = board.propose(&[device::Id(1), device::Id(2)], now());
+        assert_eq!(proposals, [Proposal { device: device::Id(2), group: 1, take_avoided: false }]);
     }
 
     #[test]
