@@ -166,24 +166,37 @@ impl Worker {
         let mut changes = self.fleet.changes();
         let mut answered = self.answered.subscribe();
         let mut claimed = Vec::new();
-        let mut open: JoinSet<()> = JoinSet::new();
+        let mut open: JoinSet<u64> = JoinSet::new();
+        let mut newest = 0;
         while !drain.is_cancelled() {
             let paused = self.paused.load(Ordering::Relaxed);
             let devices = if paused { Vec::new() } else { self.fleet.free() };
             if devices != claimed || (open.is_empty() && !devices.is_empty()) {
                 claimed.clone_from(&devices);
                 let request = ClaimRequest { claim_id: self.kit.new_id(), devices };
-                open.spawn(self.clone().claim(request));
+                newest += 1;
+                let (worker, number) = (self.clone(), newest);
+                open.spawn(async move {
+                    worker.claim(request).await;
+                    number
+                });
             }
             tokio::select! {
                 _ = changes.changed() => {}
                 // A device gets its id with the answer to a heartbeat.
                 _ = answered.changed() => {}
-                Some(_) = open.join_next(), if !open.is_empty() => claimed.clear(),
+                Some(ended) = open.join_next(), if !open.is_empty() => {
+                    // The end of an older claim says only that the newest has arrived, which still waits: another
+                    // claim now would dismiss that one in turn, and so on for ever.
+                    if !ended.is_ok_and(|number| number < newest) {
+                        claimed.clear();
+                    }
+                }
                 () = drain.cancelled() => {}
             }
         }
-        open.spawn(self.clone().claim(ClaimRequest { claim_id: self.kit.new_id(), devices: Vec::new() }));
+        // Dismisses what is still open.
+        self.clone().claim(ClaimRequest { claim_id: self.kit.new_id(), devices: Vec::new() }).await;
         while open.join_next().await.is_some() {}
     }
 
