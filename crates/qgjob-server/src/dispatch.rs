@@ -215,6 +215,8 @@ impl Dispatch {
 
     /// Claims for all that wait, and answers those that got something; says whether the board was right.
     async fn serve(&self, asks: &mut Vec<Ask>) -> bool {
+        // An agent that hung up while the loop slept would get a lease that only its end can take back.
+        asks.retain(|ask| !ask.reply.is_closed());
         let now = self.clock.now();
         let mut owner: HashMap<device::Id, usize> = HashMap::new();
         for (at, ask) in asks.iter().enumerate() {
