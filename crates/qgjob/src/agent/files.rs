@@ -66,7 +66,11 @@ impl Files {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            let meta = entry.metadata()?;
+            let meta = match entry.metadata() {
+                // Another attempt has just finished or removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                meta => meta?,
+            };
             files.push((meta.modified()?, meta.len(), entry.path()));
         }
         files.sort();
@@ -77,8 +81,10 @@ impl Files {
             }
             let name = path.file_name().unwrap_or_default();
             if name != keep && !name.to_string_lossy().starts_with('.') {
-                fs::remove_file(&path)?;
-                bytes -= size;
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => bytes -= size,
+                }
             }
         }
         Ok(())
