@@ -6,6 +6,7 @@ mod options;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use qgjob_core::api::problem::Code;
 use qgjob_core::api::runs::{NewRun, Submitted};
 use qgjob_core::api::uploads::Kind;
 use qgjob_core::model::exit::ExitCode;
@@ -19,7 +20,7 @@ use super::watch::{Patience, Wish, watch};
 use super::{Context, value};
 use crate::bundle::{self, Bundle, SelectError};
 use crate::client::watch::Subject;
-use crate::client::{Client, Upload};
+use crate::client::{self, Client, Upload};
 use crate::config::{Settings, project};
 use crate::output::{Format, GOOD, count, size};
 
@@ -140,7 +141,7 @@ impl Submit {
             size_bytes: packed.size_bytes,
             sha256: packed.sha256,
         };
-        let sent = client.upload(upload, |_| {}).await?;
+        let sent = client.upload(upload, |_| {}).await.map_err(upload_failure)?;
         let how = if sent { "uploaded" } else { "unchanged, reused" };
         let files = count(files as u64, "file");
         context.output.note(format!("✓ Project bundle {} ({files}, {how})", size(packed.size_bytes)));
@@ -269,6 +270,15 @@ fn select_failure(error: SelectError, bundle: &Bundle) -> Failure {
 
 fn bundle_failure(error: bundle::Error) -> Failure {
     Failure::usage("the project cannot be sent").cause(error.to_string())
+}
+
+fn upload_failure(error: client::Error) -> Failure {
+    let too_large = matches!(&error, client::Error::Refused(problem) if problem.code == Code::TooLarge);
+    let failure = Failure::from(error);
+    if too_large {
+        return failure.hint("exclude what the tests do not need in .qgjobignore");
+    }
+    failure
 }
 
 /// Runs what blocks on files or takes long beside the other tasks.
