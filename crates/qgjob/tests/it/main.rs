@@ -10,5 +10,6 @@ mod device_bench;
 mod docs;
 mod gateway_story;
 mod main_story;
+mod refusal_story;
 mod runner_story;
 mod world;
