@@ -125,7 +125,11 @@ impl Sqlite {
         let writer = Writer { connection, rules, commands: waiting, events: events.clone(), broken };
         let thread = std::thread::Builder::new().name("qgjob-store".to_owned()).spawn(move || {
             writer.work();
-            drop(lock);
+            // Closing the file alone would leave it locked for as long as a process that was forked off just now holds
+            // a copy of it.
+            if let Err(error) = rustix::fs::flock(&lock, FlockOperation::Unlock) {
+                tracing::warn!(%error, "the lock of the store was not released");
+            }
         });
         let writer = thread.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         Ok(Self { commands: Some(commands), writer: Some(writer), reads: Reads::new(path), events })
