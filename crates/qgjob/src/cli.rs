@@ -31,7 +31,7 @@ use qgjob_core::model::exit::ExitCode;
 
 use crate::client::Client;
 use crate::config::{Environment, Flags, Settings};
-use crate::output::{ColorChoice, Format, Output};
+use crate::output::{ColorChoice, Format, Output, eprint_line};
 use crate::telemetry;
 use failure::{Failure, Result};
 
@@ -203,8 +203,16 @@ impl Context {
 
 /// The whole program: parses the arguments, runs the command, prints errors.
 pub fn main() -> std::process::ExitCode {
-    let code = run(std::env::args_os().collect(), Environment::of_process());
+    let code = guarded(|| run(std::env::args_os().collect(), Environment::of_process()));
     std::process::ExitCode::from(u8::from(code))
+}
+
+/// Turns a panic, which is a bug of ours, into its exit code: the one that Rust would choose says nothing.
+fn guarded(work: impl FnOnce() -> ExitCode + std::panic::UnwindSafe) -> ExitCode {
+    std::panic::catch_unwind(work).unwrap_or_else(|_| {
+        eprint_line("error: this is a bug in qgjob; what stands above helps to find it");
+        ExitCode::Internal
+    })
 }
 
 fn run(args: Vec<OsString>, env: Environment) -> ExitCode {
@@ -317,4 +325,15 @@ fn wanted_format(args: &[OsString], env: &Environment) -> Format {
 /// The tree of commands, for help, completion and the reference.
 pub fn tree() -> clap::Command {
     Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_has_its_own_exit_code() {
+        assert_eq!(guarded(|| panic!("as a bug would")), ExitCode::Internal);
+        assert_eq!(guarded(|| ExitCode::Ok), ExitCode::Ok);
+    }
 }

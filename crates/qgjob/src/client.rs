@@ -73,6 +73,8 @@ pub enum Error {
         status: u16,
         /// What the body said, shortened.
         detail: String,
+        /// How long to wait, when the answer says so.
+        retry_after: Option<Duration>,
     },
     /// An answer that cannot be understood: not a qgjob server, or a newer one.
     #[error("the answer of {server} cannot be understood: {detail}")]
@@ -336,6 +338,7 @@ impl Client {
                 server: self.origin(),
                 status: response.status().as_u16(),
                 detail: format!("a redirect to {to}; give the server's own address"),
+                retry_after: None,
             });
         }
         Err(self.read_problem(response).await)
@@ -357,7 +360,12 @@ impl Client {
                 let said = json["detail"].as_str().map(str::to_owned);
                 let text =
                     || String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();
-                Error::Status { server: self.origin(), status, detail: said.unwrap_or_else(text) }
+                Error::Status {
+                    server: self.origin(),
+                    status,
+                    detail: said.unwrap_or_else(text),
+                    retry_after: after.map(Duration::from_secs),
+                }
             }
         }
     }
@@ -374,6 +382,7 @@ impl Client {
 fn asked_to_wait(error: &Error) -> Option<Duration> {
     match error {
         Error::Refused(problem) => problem.retry_after_ms.map(Duration::from_millis),
+        Error::Status { retry_after, .. } => *retry_after,
         _ => None,
     }
 }

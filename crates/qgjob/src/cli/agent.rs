@@ -40,25 +40,25 @@ pub enum Agent {
     /// Show an agent
     #[command(after_help = "Example:\n  qgjob agent view rack-1")]
     View {
-        /// Id or name
+        /// Name, id, or the last 6 characters of the id or more
         agent: String,
     },
     /// Let an agent finish what it runs and take nothing new
     #[command(after_help = "Example:\n  qgjob agent drain rack-1")]
     Drain {
-        /// Id or name
+        /// Name, id, or the last 6 characters of the id or more
         agent: String,
     },
     /// Let an agent take jobs again
     #[command(after_help = "Example:\n  qgjob agent enable rack-1")]
     Enable {
-        /// Id or name
+        /// Name, id, or the last 6 characters of the id or more
         agent: String,
     },
     /// Forget an agent and its devices; what it runs is lost and runs elsewhere
     #[command(after_help = "Example:\n  qgjob agent remove rack-1")]
     Remove {
-        /// Id or name
+        /// Name, id, or the last 6 characters of the id or more
         agent: String,
     },
     /// Tokens with which agents register
@@ -146,7 +146,7 @@ impl Agent {
                         agent.seen_at.to_string(),
                         agent.id.to_string(),
                     ];
-                    list.push(agent.id, &agent, row);
+                    list.push(agent.id, &output::typed("agent", &agent), row);
                 }
                 context.output.list(&list)?;
             }
@@ -193,7 +193,7 @@ fn serves(agent: &agent::Agent) -> String {
 }
 
 fn print(context: &Context, agent: &agent::Agent, text: impl FnOnce() -> String) -> Result<()> {
-    Ok(context.output.object(agent, &agent.id.to_string(), text)?)
+    Ok(context.output.object(&output::typed("agent", agent), &agent.id.to_string(), text)?)
 }
 
 async fn set(context: &Context, client: &Client, name: &str, verb: &str, done: &str) -> Result<()> {
@@ -208,7 +208,8 @@ async fn find(client: &Client, wanted: &str) -> Result<agent::Agent> {
     }
     let agents = client.agents().await?;
     let names: Vec<String> = agents.iter().map(|agent| agent.name.clone()).collect();
-    agents.into_iter().find(|agent| agent.name == wanted).ok_or_else(|| not_found("agent", wanted, &names))
+    let named = |agent: &agent::Agent| agent.name == wanted || value::ends(&agent.id.to_string(), wanted);
+    agents.into_iter().find(named).ok_or_else(|| not_found("agent", wanted, &names))
 }
 
 impl Run {

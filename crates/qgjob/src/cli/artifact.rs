@@ -9,11 +9,10 @@ use qgjob_core::model::sha256::Sha256;
 use sha2::Digest;
 use tokio::io::AsyncWriteExt;
 
-use super::Context;
 use super::failure::{Failure, Result};
-use super::value::job_subject;
+use super::{Context, value};
 use crate::client::Client;
-use crate::output::{self, GOOD, count, size};
+use crate::output::{self, count, size};
 
 /// Files kept from jobs: traces, screenshots, reports
 #[derive(Debug, clap::Subcommand)]
@@ -23,17 +22,23 @@ pub enum Artifact {
     #[command(after_help = "Example:\n  qgjob artifact list r0zcha -o json")]
     List {
         /// Id of the job, or its last 6 characters or more
-        job: String,
+        #[arg(value_name = "JOB", required_unless_present = "job_id")]
+        job: Option<String>,
+        /// Id of the job
+        #[arg(long, value_name = "ID", conflicts_with = "job")]
+        job_id: Option<String>,
     },
     /// Download files of a job
     #[command(
-        after_help = "Examples:\n  qgjob artifact download r0zcha --dir=results\n  qgjob artifact download r0zcha onboarding/trace.zip"
+        after_help = "Examples:\n  qgjob artifact download r0zcha --dir=results\n  qgjob artifact download --job-id=<id> onboarding/trace.zip"
     )]
     Download {
-        /// Id of the job, or its last 6 characters or more
-        job: String,
-        /// Names or ids of files [default: all]
-        wanted: Vec<String>,
+        /// The job, unless --job-id names it, and then names or ids of files [default: all]
+        #[arg(value_name = "JOB|FILE", required_unless_present = "job_id")]
+        words: Vec<String>,
+        /// Id of the job
+        #[arg(long, value_name = "ID")]
+        job_id: Option<String>,
         /// Where to put them
         #[arg(short, long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
@@ -44,10 +49,11 @@ impl Artifact {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
         match self {
-            Self::List { job } => {
+            Self::List { job, job_id } => {
+                let job = value::job_id(&client, &job_id.or(job).unwrap_or_default()).await?;
                 let headers = &["ARTIFACT", "NAME", "TYPE", "SIZE", "CREATED"];
                 let mut list = output::List::new("artifacts", headers);
-                for artifact in client.artifacts(job_subject(&job)?.id()).await? {
+                for artifact in client.artifacts(&job).await? {
                     let row = vec![
                         artifact.id.to_string(),
                         artifact.name.clone(),
@@ -55,11 +61,16 @@ impl Artifact {
                         size(artifact.size_bytes),
                         artifact.created_at.to_string(),
                     ];
-                    list.push(artifact.id, &artifact, row);
+                    list.push(artifact.id, &output::typed("artifact", &artifact), row);
                 }
                 context.output.list(&list)?;
             }
-            Self::Download { job, wanted, dir } => download(context, &client, &job, &wanted, &dir).await?,
+            Self::Download { words, job_id, dir } => {
+                let mut wanted = words.into_iter();
+                let job = job_id.or_else(|| wanted.next()).unwrap_or_default();
+                let job = value::job_id(&client, &job).await?;
+                download(context, &client, &job, wanted.as_slice(), &dir).await?;
+            }
         }
         Ok(ExitCode::Ok)
     }
@@ -72,7 +83,7 @@ async fn download(
     wanted: &[String],
     dir: &Path,
 ) -> Result<()> {
-    let mut artifacts = client.artifacts(job_subject(job)?.id()).await?;
+    let mut artifacts = client.artifacts(job).await?;
     for wanted in wanted {
         if !artifacts.iter().any(|artifact| is(artifact, wanted)) {
             let names: Vec<String> = artifacts.iter().map(|artifact| artifact.name.clone()).collect();
@@ -87,19 +98,19 @@ async fn download(
         let folder = if twin { dir.join(artifact.attempt_id.to_string()) } else { dir.to_owned() };
         let path = place(&folder, &artifact.name)?;
         save(client, artifact, &path).await?;
-        list.push(path.display(), artifact, vec![path.display().to_string(), size(artifact.size_bytes)]);
+        list.push(
+            path.display(),
+            &output::typed("artifact", artifact),
+            vec![path.display().to_string(), size(artifact.size_bytes)],
+        );
     }
     context.output.list(&list)?;
-    context.output.note(format!(
-        "{} {} downloaded",
-        context.output.paint(GOOD, "✓"),
-        count(artifacts.len() as u64, "file")
-    ));
+    context.output.done(format!("{} downloaded", count(artifacts.len() as u64, "file")));
     Ok(())
 }
 
 fn is(artifact: &artifact::Artifact, wanted: &str) -> bool {
-    artifact.name == wanted || artifact.id.to_string() == wanted
+    artifact.name == wanted || value::ends(&artifact.id.to_string(), wanted)
 }
 
 /// Where a file goes; a name that leads elsewhere is refused, whatever the server allowed.

@@ -3,8 +3,8 @@
 use qgjob_core::model::device;
 use qgjob_core::model::exit::ExitCode;
 
-use super::Context;
 use super::failure::{Failure, Result};
+use super::{Context, value};
 use crate::client::Client;
 use crate::output::{self, GOOD, plain};
 
@@ -18,19 +18,19 @@ pub enum Device {
     /// Show a device and what is installed on it
     #[command(after_help = "Example:\n  qgjob device view pixel-7-03")]
     View {
-        /// Id or name
+        /// Name, serial, id, or the last 6 characters of the id or more
         device: String,
     },
     /// Take a device out: it finishes what it runs and gets no new job
     #[command(after_help = "Example:\n  qgjob device drain pixel-7-03")]
     Drain {
-        /// Id or name
+        /// Name, serial, id, or the last 6 characters of the id or more
         device: String,
     },
     /// Bring a device back
     #[command(after_help = "Example:\n  qgjob device enable pixel-7-03")]
     Enable {
-        /// Id or name
+        /// Name, serial, id, or the last 6 characters of the id or more
         device: String,
     },
 }
@@ -45,13 +45,14 @@ impl Device {
                 let mut list = output::List::new("devices", headers);
                 for device in client.devices().await? {
                     let row = row(&device);
-                    list.push(device.id, &device, row);
+                    list.push(device.id, &output::typed("device", &device), row);
                 }
                 context.output.list(&list)?;
             }
             Self::View { device } => {
                 let device = find(&client, &device).await?;
-                context.output.object(&device, &device.id.to_string(), || facts(&device))?;
+                let typed = output::typed("device", &device);
+                context.output.object(&typed, &device.id.to_string(), || facts(&device))?;
             }
             Self::Drain { device } => set(context, &client, &device, "drain", "Drained").await?,
             Self::Enable { device } => set(context, &client, &device, "enable", "Enabled").await?,
@@ -65,7 +66,7 @@ async fn set(context: &Context, client: &Client, name: &str, verb: &str, done: &
     let device = client.set_device(&id, verb).await?;
     let text =
         || format!("{} {done} {} ({})", context.output.paint(GOOD, "✓"), plain(&device.name), device.state);
-    context.output.object(&device, &id, text)?;
+    context.output.object(&output::typed("device", &device), &id, text)?;
     Ok(())
 }
 
@@ -76,7 +77,9 @@ async fn find(client: &Client, wanted: &str) -> Result<device::Device> {
     }
     let mut devices = client.devices().await?;
     let names: Vec<String> = devices.iter().map(|device| device.name.clone()).collect();
-    devices.retain(|device| device.name == wanted || device.serial == wanted);
+    devices.retain(|device| {
+        device.name == wanted || device.serial == wanted || value::ends(&device.id.to_string(), wanted)
+    });
     match devices.len() {
         1 => Ok(devices.remove(0)),
         0 => Err(not_found("device", wanted, &names)),

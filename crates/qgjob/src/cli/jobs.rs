@@ -1,5 +1,6 @@
 //! `qgjob list`, `cancel`, `retry` and `explain`.
 
+use qgjob_core::api::explain::Explanation;
 use qgjob_core::api::jobs::JobView;
 use qgjob_core::clock::Clock;
 use qgjob_core::model::exit::ExitCode;
@@ -8,11 +9,11 @@ use qgjob_core::model::name::AppVersionId;
 
 use super::Context;
 use super::failure::{Failure, Result};
-use super::value::{Which, random_key};
+use super::value::{self, Which, random_key};
 use super::watch::{Patience, Wish, watch};
 use crate::client::Filter;
 use crate::client::watch::Subject;
-use crate::output::{self, GOOD, between, span};
+use crate::output::{self, BOLD, Format, GOOD, Object, Output, between, span};
 
 /// List jobs, newest first
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,7 @@ pub struct List {
     conclusion: Option<Conclusion>,
     /// Only of this run
     #[arg(long, value_name = "ID")]
-    run_id: Option<qgjob_core::model::run::Id>,
+    run_id: Option<String>,
     /// Only for this app version
     #[arg(long, value_name = "LABEL")]
     app_version_id: Option<AppVersionId>,
@@ -57,13 +58,18 @@ impl PageFlags {
 impl List {
     pub async fn run(self, context: &Context) -> Result {
         let settings = context.settings()?;
+        let client = context.client_of(&settings)?;
+        let run_id = match &self.run_id {
+            Some(id) => Some(value::run_id(&client, id).await?),
+            None => None,
+        };
         let mut filter = self.page.filter();
         filter.extend(self.status.map(|value| ("status", value.to_string())));
         filter.extend(self.conclusion.map(|value| ("conclusion", value.to_string())));
-        filter.extend(self.run_id.map(|value| ("run_id", value.to_string())));
+        filter.extend(run_id.map(|value| ("run_id", value)));
         filter.extend(self.app_version_id.map(|value| ("app_version_id", value.to_string())));
         filter.extend(settings.org_id.clone().map(|value| ("org_id", value)));
-        let page = context.client_of(&settings)?.jobs(&filter).await?;
+        let page = client.jobs(&filter).await?;
         let headers = &["JOB", "STATUS", "RESULT", "TEST", "APP VERSION", "DEVICE", "AGE", "DURATION"];
         let mut list = output::List::new("jobs", headers);
         list.next_cursor = page.next_cursor;
@@ -108,17 +114,28 @@ pub struct Cancel {
 impl Cancel {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
-        for subject in self.which.subjects()? {
-            match &subject {
-                Subject::Run(id) => client.cancel_run(id).await?,
-                Subject::Job(id) => client.cancel_job(id).await?,
+        let subjects = self.which.subjects(&client).await?;
+        let mut cancelled = Vec::new();
+        let mut refused = None;
+        for subject in &subjects {
+            let result = match subject {
+                Subject::Run(id) => client.cancel_run(id).await,
+                Subject::Job(id) => client.cancel_job(id).await,
+            };
+            if let Err(error) = result {
+                refused = Some(error);
+                break;
             }
-            let document =
-                serde_json::json!({ "schema": "qgjob.cancel/v1", "id": subject.id(), "cancelled": true });
-            let text = || format!("{} Cancelled {}", context.output.paint(GOOD, "✓"), subject.id());
-            context.output.object(&document, subject.id(), text)?;
+            let id = subject.id();
+            let document = serde_json::json!({ "schema": "qgjob.cancel/v1", "id": id, "cancelled": true });
+            let text = format!("{} Cancelled {id}", context.output.paint(GOOD, "✓"));
+            cancelled.push(Object::new(id, &document, text));
         }
-        Ok(ExitCode::Ok)
+        // What was done is told even when the rest was refused.
+        if refused.is_none() || !cancelled.is_empty() {
+            context.output.objects(&cancelled, subjects.len() > 1)?;
+        }
+        refused.map_or(Ok(ExitCode::Ok), |error| Err(error.into()))
     }
 }
 
@@ -141,8 +158,10 @@ pub struct Retry {
 impl Retry {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
+        let subjects = self.which.subjects(&client).await?;
+        let several = subjects.len() > 1 || matches!(subjects[0], Subject::Run(_));
         let mut jobs = Vec::new();
-        for subject in self.which.subjects()? {
+        for subject in subjects {
             match subject {
                 Subject::Job(id) => jobs.push(id),
                 Subject::Run(id) => {
@@ -160,13 +179,28 @@ impl Retry {
                 "nothing is to be retried: no job of the run ended without passing",
             ));
         }
-        let mut runs = Vec::new();
+        let (mut runs, mut queued) = (Vec::new(), Vec::new());
+        let mut refused = None;
         for job in jobs {
-            let submitted = client.retry(&job, &random_key(&context.clock)).await?;
+            let submitted = match client.retry(&job, &random_key(&context.clock)).await {
+                Ok(submitted) => submitted,
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            };
             let new = submitted.job_id.map_or(submitted.run_id.to_string(), |id| id.to_string());
-            let text = || format!("{} Queued {new} (again: {job})", context.output.paint(GOOD, "✓"));
-            context.output.object(&submitted, &new, text)?;
+            let text = format!("{} Queued {new} (again: {job})", context.output.paint(GOOD, "✓"));
+            queued.push(Object::new(new, &submitted, text));
             runs.push(Subject::Run(submitted.run_id.to_string()));
+        }
+        // With --watch, the one document is the run at its end.
+        let told_at_end = self.watch && context.output.format == Format::Json && refused.is_none();
+        if !queued.is_empty() && !told_at_end {
+            context.output.objects(&queued, several)?;
+        }
+        if let Some(error) = refused {
+            return Err(error.into());
         }
         if !self.watch {
             return Ok(ExitCode::Ok);
@@ -177,6 +211,8 @@ impl Retry {
 }
 
 /// Tell why a job waits, or why it ended as it did
+///
+/// Of a run, all its jobs are explained.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  qgjob explain --job-id=<id>")]
 pub struct Explain {
@@ -187,22 +223,24 @@ pub struct Explain {
 impl Explain {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
-        for subject in self.which.subjects()? {
-            let Subject::Job(id) = subject else {
-                return Err(Failure::usage("only jobs can be explained")
-                    .hint("`qgjob run view <id>` lists the jobs of a run"));
-            };
-            let explanation = client.explain(&id).await?;
-            context.output.object(&explanation, &explanation.job_id.to_string(), || {
-                let end =
-                    explanation.conclusion.map(|conclusion| format!(", {conclusion}")).unwrap_or_default();
-                let mut text = format!("{} is {}{end}:", explanation.job_id, explanation.status);
-                for (at, why) in explanation.reasons.iter().enumerate() {
-                    text.push_str(&format!("\n  {}. {}", at + 1, output::plain(&why.detail)));
-                }
-                text
-            })?;
+        let (jobs, several) = self.which.jobs(&client).await?;
+        let mut explained = Vec::new();
+        for job in jobs {
+            let explanation = client.explain(&job).await?;
+            let text = reasons(&context.output, &explanation);
+            explained.push(Object::new(explanation.job_id, &explanation, text));
         }
+        context.output.objects(&explained, several)?;
         Ok(ExitCode::Ok)
     }
+}
+
+fn reasons(output: &Output, explanation: &Explanation) -> String {
+    let end = explanation.conclusion.map(|conclusion| format!(", {conclusion}")).unwrap_or_default();
+    let head = format!("{} is {}{end}:", explanation.job_id, explanation.status);
+    let mut text = output.paint(BOLD, &head).into_owned();
+    for (at, why) in explanation.reasons.iter().enumerate() {
+        text.push_str(&format!("\n  {}. {}", at + 1, output::plain(&why.detail)));
+    }
+    text
 }

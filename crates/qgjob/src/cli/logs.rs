@@ -2,29 +2,28 @@
 
 use std::time::Duration;
 
+use qgjob_core::api::logs::LogPiece;
 use qgjob_core::model::event::LogStream;
 use qgjob_core::model::exit::ExitCode;
+use serde_json::json;
 
 use super::Context;
 use super::failure::{Failure, Result};
-use super::value::{self, job_subject};
+use super::value::{self, Which};
 use crate::client::{Client, Follow, LogQuery};
-use crate::output::{Format, compact, tame};
+use crate::output::{BOLD, Format, Object, compact, tame};
 
 /// Print or follow the log of a job
 ///
-/// On a terminal, control sequences other than colours are taken out. In a pipe the bytes come as they are.
+/// On a terminal, control sequences other than colours are taken out. In a pipe the bytes come as they are. Of a run,
+/// the logs of all its jobs are printed, each below its name.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  qgjob logs r0zcha -f\n  qgjob logs --job-id=<id> --stream=appium --attempt=1\n  qgjob logs r0zcha --tail=50"
 )]
 pub struct Logs {
-    /// Id of the job, or its last 6 characters or more
-    #[arg(value_name = "ID", required_unless_present = "job_id")]
-    id: Option<String>,
-    /// Id of the job
-    #[arg(long, value_name = "ID", conflicts_with = "id")]
-    job_id: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Go on until the job is over
     #[arg(short, long)]
     follow: bool,
@@ -45,24 +44,73 @@ pub struct Logs {
 impl Logs {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
-        let id = self.id.as_deref().or(self.job_id.as_deref()).unwrap_or_default();
-        let job = client.job(job_subject(id)?.id()).await?.job.id.to_string();
-        let mut offset = 0;
-        if self.tail.is_some() || !self.follow {
-            let bytes = self.all(&client, &job).await?;
-            offset = bytes.len() as u64;
-            self.print(context, tail(&bytes, self.tail))?;
-        }
-        if self.follow {
-            let follow = Follow { job, stream: self.stream, attempt: self.attempt, offset };
-            client
-                .follow_log(follow, self.reconnect_timeout, |piece| match context.output.format {
-                    Format::Jsonl | Format::Json => Ok(context.output.line(compact(piece))?),
-                    _ => self.print(context, piece.text.as_bytes()),
-                })
-                .await?;
+        let (jobs, several) = self.which.jobs(&client).await?;
+        match jobs.as_slice() {
+            [job] if self.follow => self.follow(context, &client, job).await?,
+            several if self.follow => {
+                return Err(Failure::usage("only one log can be followed at a time")
+                    .hint(format!("follow one of the jobs: {}", several.join(", "))));
+            }
+            jobs => self.show(context, &client, jobs, several).await?,
         }
         Ok(ExitCode::Ok)
+    }
+
+    /// Prints the logs as they are now.
+    async fn show(&self, context: &Context, client: &Client, jobs: &[String], several: bool) -> Result<()> {
+        let mut documents = Vec::new();
+        for job in jobs {
+            let view = client.job(job).await?;
+            let bytes = self.all(client, job).await?;
+            let bytes = tail(&bytes, self.tail);
+            match context.output.format {
+                Format::Text if several => {
+                    let head = format!("==> {} ({job}) <==", view.job.spec.test);
+                    context.output.line(context.output.paint(BOLD, &head))?;
+                    self.print(context, bytes)?;
+                }
+                Format::Text => self.print(context, bytes)?,
+                _ => {
+                    let document = json!({
+                        "schema": "qgjob.job_log/v1",
+                        "job_id": job,
+                        "attempt": self.attempt.unwrap_or(view.job.attempts),
+                        "stream": self.stream,
+                        "text": String::from_utf8_lossy(bytes),
+                    });
+                    documents.push(Object::new(job, &document, ""));
+                }
+            }
+        }
+        if context.output.format != Format::Text {
+            context.output.objects(&documents, several)?;
+        }
+        Ok(())
+    }
+
+    /// Prints the log until the job is over. As JSON, each piece is a line: a document that ends with the job
+    /// would follow nothing.
+    async fn follow(&self, context: &Context, client: &Client, job: &str) -> Result<()> {
+        let json = matches!(context.output.format, Format::Json | Format::Jsonl);
+        let mut offset = 0;
+        if self.tail.is_some() {
+            let bytes = self.all(client, job).await?;
+            offset = bytes.len() as u64;
+            let tail = tail(&bytes, self.tail);
+            if json {
+                // The pieces that follow start at an offset; so does the one that they follow.
+                offset -= tail.len() as u64;
+            } else {
+                self.print(context, tail)?;
+            }
+        }
+        let follow = Follow { job: job.to_owned(), stream: self.stream, attempt: self.attempt, offset };
+        let show = |piece: &LogPiece| match context.output.format {
+            Format::Json | Format::Jsonl => Ok(context.output.line(compact(piece))?),
+            Format::Text => self.print(context, piece.text.as_bytes()),
+            Format::Name | Format::None => Ok(()),
+        };
+        client.follow_log(follow, self.reconnect_timeout, show).await
     }
 
     async fn all(&self, client: &Client, job: &str) -> Result<Vec<u8>> {
@@ -79,9 +127,6 @@ impl Logs {
 
     fn print(&self, context: &Context, bytes: &[u8]) -> Result<()> {
         use std::io::IsTerminal;
-        if context.output.format == Format::None {
-            return Ok(());
-        }
         if std::io::stdout().is_terminal() {
             let text = tame(&String::from_utf8_lossy(bytes), context.output.color);
             return context.output.raw(text.as_bytes()).map_err(Failure::from);

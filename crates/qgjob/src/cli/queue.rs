@@ -49,7 +49,7 @@ impl Queue {
                     (Some(_), devices) => devices.join(", "),
                 },
             ];
-            list.push(group.key.app_version_id.clone(), &group, row);
+            list.push(group.key.app_version_id.clone(), &output::typed("queue_group", &group), row);
         }
         context.output.list(&list)?;
         Ok(ExitCode::Ok)

@@ -4,11 +4,10 @@ use qgjob_core::clock::Clock;
 use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::job::{Conclusion, Status};
 use qgjob_core::model::name::AppVersionId;
-use qgjob_core::model::run;
 
 use super::failure::Result;
 use super::jobs::PageFlags;
-use super::status::show;
+use super::status::object;
 use super::{Context, value};
 use crate::client::watch::View;
 use crate::output::{self, GOOD, between, plain, span};
@@ -25,14 +24,22 @@ pub enum Run {
     /// Show a run: verdict, jobs, tests, devices, installs
     #[command(after_help = "Example:\n  qgjob run view run_01kb4x9tpz0000000000000000")]
     View {
+        /// Id of the run, or its last 6 characters or more
+        #[arg(value_name = "ID", required_unless_present = "run_id")]
+        id: Option<String>,
         /// Id of the run
-        id: run::Id,
+        #[arg(long, value_name = "ID", conflicts_with = "id")]
+        run_id: Option<String>,
     },
     /// Cancel all jobs of a run that are not over
     #[command(after_help = "Example:\n  qgjob run cancel run_01kb4x9tpz0000000000000000")]
     Cancel {
+        /// Id of the run, or its last 6 characters or more
+        #[arg(value_name = "ID", required_unless_present = "run_id")]
+        id: Option<String>,
         /// Id of the run
-        id: run::Id,
+        #[arg(long, value_name = "ID", conflicts_with = "id")]
+        run_id: Option<String>,
     },
 }
 
@@ -59,18 +66,22 @@ impl Run {
     pub async fn run(self, context: &Context) -> Result {
         match self {
             Self::List(list) => list.run(context).await,
-            Self::View { id } => {
+            Self::View { id, run_id } => {
                 let client = context.client()?;
-                let run = client.run(&id.to_string()).await?;
-                show(context, &client, &View::Run(Box::new(run))).await?;
+                let id = value::run_id(&client, &id.or(run_id).unwrap_or_default()).await?;
+                let view = View::Run(Box::new(client.run(&id).await?));
+                let object = object(context, &client, &view).await?;
+                context.output.objects(&[object], false)?;
                 Ok(ExitCode::Ok)
             }
-            Self::Cancel { id } => {
-                context.client()?.cancel_run(&id.to_string()).await?;
+            Self::Cancel { id, run_id } => {
+                let client = context.client()?;
+                let id = value::run_id(&client, &id.or(run_id).unwrap_or_default()).await?;
+                client.cancel_run(&id).await?;
                 let document =
                     serde_json::json!({ "schema": "qgjob.cancel/v1", "id": id, "cancelled": true });
                 let text = || format!("{} Cancelled {id}", context.output.paint(GOOD, "✓"));
-                context.output.object(&document, &id.to_string(), text)?;
+                context.output.object(&document, &id, text)?;
                 Ok(ExitCode::Ok)
             }
         }

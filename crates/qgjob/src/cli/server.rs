@@ -19,6 +19,7 @@ use super::failure::{Failure, Result};
 use crate::client::{Secret, origin};
 use crate::config::credentials::Credentials;
 use crate::config::{self, Environment};
+use crate::output;
 
 /// The server
 #[derive(Debug, clap::Subcommand)]
@@ -72,7 +73,9 @@ impl Server {
                 let text = toml::to_string(&config).map_err(|error| {
                     Failure::new(ExitCode::Internal, format!("the configuration is no TOML: {error}"))
                 })?;
-                context.output.object(&config, text.trim_end(), || text.clone())?;
+                context
+                    .output
+                    .object(&output::typed("server_config", &config), text.trim_end(), || text.clone())?;
                 Ok(ExitCode::Ok)
             }
             Self::Check => check(context).await,
@@ -83,12 +86,16 @@ impl Server {
 async fn check(context: &Context) -> Result {
     let client = context.client()?;
     let readiness = client.ready().await?;
-    context.output.object(&readiness, if readiness.ready { "ready" } else { "not_ready" }, || {
-        let word = if readiness.ready { "ready" } else { "not ready" };
-        readiness.checks.iter().fold(format!("{} is {word}", client.origin()), |text, check| {
-            format!("{text}\n  {} {:<9} {}", if check.ok { "✓" } else { "✗" }, check.name, check.detail)
-        })
-    })?;
+    context.output.object(
+        &output::typed("readiness", &readiness),
+        if readiness.ready { "ready" } else { "not_ready" },
+        || {
+            let word = if readiness.ready { "ready" } else { "not ready" };
+            readiness.checks.iter().fold(format!("{} is {word}", client.origin()), |text, check| {
+                format!("{text}\n  {} {:<9} {}", if check.ok { "✓" } else { "✗" }, check.name, check.detail)
+            })
+        },
+    )?;
     Ok(if readiness.ready { ExitCode::Ok } else { ExitCode::Infra })
 }
 

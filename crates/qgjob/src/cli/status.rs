@@ -9,7 +9,7 @@ use super::watch::{Patience, Wish, story, verdict, watch};
 use super::{Context, summary};
 use crate::client::Client;
 use crate::client::watch::{Subject, View};
-use crate::output::{DIM, Format, Output, plain};
+use crate::output::{DIM, Format, Object, Output, plain};
 
 /// Show or watch jobs and runs
 ///
@@ -35,7 +35,7 @@ pub struct Status {
 impl Status {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
-        let subjects = self.which.subjects()?;
+        let subjects = self.which.subjects(&client).await?;
         if self.watch {
             let wish = Wish { tell: true, just_created: false, patience: self.patience };
             return watch(context, &client, subjects, &wish).await;
@@ -44,9 +44,11 @@ impl Status {
         for subject in &subjects {
             views.push(look(&client, subject).await?);
         }
+        let mut objects = Vec::new();
         for view in &views {
-            show(context, &client, view).await?;
+            objects.push(object(context, &client, view).await?);
         }
+        context.output.objects(&objects, objects.len() > 1)?;
         views.retain(View::is_over);
         let judge = self.exit_status && !views.is_empty();
         Ok(if judge { verdict(context, &views, &self.patience) } else { ExitCode::Ok })
@@ -61,21 +63,14 @@ pub async fn look(client: &Client, subject: &Subject) -> Result<View> {
     })
 }
 
-/// Prints how a subject stands.
-pub async fn show(context: &Context, client: &Client, view: &View) -> Result<()> {
-    let output = &context.output;
-    match view {
-        View::Run(run) => {
-            let text = if output.format == Format::Text {
-                summary::of_view(context, client, view).await?
-            } else {
-                String::new()
-            };
-            output.object(run, &run.run.run.id.to_string(), || text)?;
-        }
-        View::Job(job) => output.object(job, &job.job.id.to_string(), || facts(output, job))?,
-    }
-    Ok(())
+/// How a subject stands, to be printed.
+pub async fn object(context: &Context, client: &Client, view: &View) -> Result<Object> {
+    let text = match view {
+        _ if context.output.format != Format::Text => String::new(),
+        View::Run(_) => summary::of_view(context, client, view).await?,
+        View::Job(job) => facts(&context.output, job),
+    };
+    Ok(Object::new(view.id(), &view.json(), text))
 }
 
 fn facts(output: &Output, view: &JobView) -> String {
@@ -120,6 +115,7 @@ impl Wait {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
         let wish = Wish { tell: false, just_created: false, patience: self.patience };
-        watch(context, &client, self.which.subjects()?, &wish).await
+        let subjects = self.which.subjects(&client).await?;
+        watch(context, &client, subjects, &wish).await
     }
 }

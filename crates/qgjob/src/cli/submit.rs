@@ -2,6 +2,7 @@
 
 mod app;
 mod options;
+mod plan;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::config::{Settings, project};
 use crate::output::{Format, GOOD, count, size};
 
 pub use app::{read_build, upload_build};
+use plan::Plan;
 
 /// Queue tests for an app version
 ///
@@ -122,8 +124,11 @@ impl Submit {
             None => return self.no_tests(context),
         };
         if self.dry_run {
-            let build = build.as_ref().map(|(build, _)| build);
-            return plan(context, &org_id, &app_version_id, build, &bundle, &tests);
+            let build = build.as_ref().map(|(build, path)| (build, path.as_path()));
+            let (org_id, app_version_id) = (&org_id, &app_version_id);
+            let (bundle, tests, options) = (&bundle, &tests[..], &options);
+            let plan = Plan { org_id, app_version_id, build, bundle, tests, options };
+            return plan.show(context, &settings).await;
         }
         let client = context.client_of(&settings)?;
         let (packed, files) = blocking(move || bundle.pack().map(|packed| (packed, bundle.files().len())))
@@ -144,7 +149,7 @@ impl Submit {
         let sent = client.upload(upload, |_| {}).await.map_err(upload_failure)?;
         let how = if sent { "uploaded" } else { "unchanged, reused" };
         let files = count(files as u64, "file");
-        context.output.note(format!("✓ Project bundle {} ({files}, {how})", size(packed.size_bytes)));
+        context.output.done(format!("Project bundle {} ({files}, {how})", size(packed.size_bytes)));
 
         let new = NewRun {
             org_id,
@@ -288,46 +293,6 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
         .map_err(|error| Failure::new(ExitCode::Internal, format!("a part of the work broke off: {error}")))
 }
 
-fn plan(
-    context: &Context,
-    org_id: &OrgId,
-    app_version_id: &AppVersionId,
-    build: Option<&qgjob_core::model::build::Build>,
-    bundle: &Bundle,
-    tests: &[TestPath],
-) -> Result {
-    let document = serde_json::json!({
-        "schema": "qgjob.plan/v1",
-        "org_id": org_id,
-        "app_version_id": app_version_id,
-        "build": build,
-        "project_dir": bundle.root(),
-        "files": bundle.files().iter().map(|file| &file.name).collect::<Vec<_>>(),
-        "size_bytes": bundle.size_bytes(),
-        "tests": tests,
-    });
-    let names: Vec<_> = tests.iter().map(TestPath::as_str).collect();
-    context.output.object(&document, &names.join("\n"), || {
-        let app = build.map(|build| {
-            format!("\n  app {} {} · sha256 {}", build.app_id, build.version_name, build.sha256.short())
-        });
-        let files = bundle.files();
-        let mut text = format!(
-            "Would queue {} for {app_version_id} (org {org_id}){}\n  project {} · {} · {}\nTests:\n",
-            count(tests.len() as u64, "job"),
-            app.unwrap_or_default(),
-            bundle.root().display(),
-            count(files.len() as u64, "file"),
-            size(bundle.size_bytes())
-        );
-        names.iter().for_each(|name| text.push_str(&format!("  {name}\n")));
-        text.push_str("Files:\n");
-        files.iter().for_each(|file| text.push_str(&format!("  {}\n", file.name)));
-        text
-    })?;
-    Ok(ExitCode::Ok)
-}
-
 /// More jobs than this are only counted.
 const LIST_JOBS: usize = 20;
 
@@ -352,7 +317,7 @@ fn text(context: &Context, new: &NewRun, submitted: &Submitted, waits: bool) -> 
         "  app {}{sha256}    target {}{device}    priority {}\n",
         submitted.app_version_id, new.options.target, new.options.priority
     ));
-    if submitted.job_id.is_none() {
+    if submitted.job_id.is_none() && !waits {
         for job in submitted.jobs.iter().take(LIST_JOBS) {
             text.push_str(&format!("  {}  {}\n", job.job_id, job.test));
         }

@@ -8,14 +8,14 @@ use qgjob_core::api::jobs::{JobView, TryView};
 use qgjob_core::api::runs::RunWithJobs;
 use qgjob_core::model::attempt::InstallAction;
 use qgjob_core::model::job::{self, Conclusion};
-use qgjob_core::model::test_result::{TestOutcome, Try};
+use qgjob_core::model::test_result::{Counts, TestOutcome, Try};
 
 use super::Context;
 use super::failure::Result;
 use super::watch::story;
 use crate::client::Client;
 use crate::client::watch::View;
-use crate::output::{BAD, BOLD, DIM, GOOD, Output, WARN, between, count, plain, span, table, tame};
+use crate::output::{BAD, BOLD, DIM, GOOD, Output, WARN, between, count, plain, span, tame};
 
 /// With more jobs than this, only those with something to tell are asked for their tests.
 const SHOW_ALL_TESTS: usize = 100;
@@ -96,20 +96,9 @@ fn of_run(output: &Output, run: &RunWithJobs, tests: &Tests) -> String {
 
 /// The jobs and their tests.
 pub fn of_jobs(output: &Output, jobs: &[JobView], tests: &Tests) -> String {
-    let headers = [
-        "TEST FILE",
-        "RESULT",
-        "PASSED",
-        "FAILED",
-        "FLAKY",
-        "SKIPPED",
-        "DEVICE",
-        "ATTEMPTS",
-        "INSTALL",
-        "DURATION",
-    ];
     let rows: Vec<_> = jobs.iter().map(row).collect();
-    let mut text = table(&headers, &rows);
+    let mut text =
+        output.table(&["TEST FILE", "RESULT", "TESTS", "DEVICE", "ATTEMPTS", "INSTALL", "TIME"], &rows);
     text.push('\n');
     let mut troubles = String::new();
     for view in jobs {
@@ -155,21 +144,30 @@ fn row(view: &JobView) -> Vec<String> {
     let took = job.started_at.zip(job.finished_at).map(|(from, to)| span(between(from, to)));
     let install = view.install.map(|install| match install.action {
         InstallAction::Avoided => "avoided".to_owned(),
-        _ => format!("made ({})", span(install.duration_ms)),
+        _ => format!("made, {}", span(install.duration_ms)),
     });
     let dash = || "–".to_owned();
     vec![
         job.spec.test.to_string(),
         result,
-        job.tests.passed.to_string(),
-        job.tests.failed.to_string(),
-        job.tests.flaky.to_string(),
-        job.tests.skipped.to_string(),
+        counted(job.tests).unwrap_or_else(dash),
         view.device_name.clone().unwrap_or_else(dash),
         job.attempts.to_string(),
         install.unwrap_or_else(dash),
         took.unwrap_or_else(dash),
     ]
+}
+
+/// How many tests ended how, without what did not happen.
+fn counted(tests: Counts) -> Option<String> {
+    let ends = [
+        (tests.passed, "passed"),
+        (tests.failed, "failed"),
+        (tests.flaky, "flaky"),
+        (tests.skipped, "skipped"),
+    ];
+    let ends = ends.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    Some(ends.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
 }
 
 fn test_line(output: &Output, result: &Try) -> String {

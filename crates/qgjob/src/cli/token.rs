@@ -6,7 +6,7 @@ use qgjob_core::api::tokens::NewToken;
 use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::token::{Id, Kind};
 
-use super::failure::Result;
+use super::failure::{Failure, Result};
 use super::{Context, value};
 use crate::client::Client;
 use crate::output::{self, GOOD};
@@ -36,8 +36,8 @@ pub enum Token {
     /// End a token at once
     #[command(after_help = "Example:\n  qgjob token revoke tok_01kb4x9tq3m8e7w2n5r6v0zcha")]
     Revoke {
-        /// Id of the token
-        id: Id,
+        /// Id of the token, or its last 6 characters or more
+        id: String,
     },
 }
 
@@ -63,18 +63,35 @@ impl Token {
                         token.created_at.to_string(),
                         token.expires_at.map(|at| at.to_string()).unwrap_or_default(),
                     ];
-                    list.push(token.id, &token, row);
+                    list.push(token.id, &output::typed("token", &token), row);
                 }
                 context.output.list(&list)?;
             }
             Self::Revoke { id } => {
-                client.revoke_token(&id.to_string()).await?;
+                let id = find(&client, &id).await?;
+                client.revoke_token(&id).await?;
                 let document = serde_json::json!({ "schema": "qgjob.token_revoked/v1", "id": id });
                 let text = || format!("{} Revoked {id}", context.output.paint(GOOD, "✓"));
-                context.output.object(&document, &id.to_string(), text)?;
+                context.output.object(&document, &id, text)?;
             }
         }
         Ok(ExitCode::Ok)
+    }
+}
+
+/// The id of the token that is named by it or by its end.
+async fn find(client: &Client, wanted: &str) -> Result<String> {
+    if wanted.parse::<Id>().is_ok() {
+        return Ok(wanted.to_owned());
+    }
+    let mut ids: Vec<String> = client.tokens().await?.iter().map(|token| token.id.to_string()).collect();
+    ids.retain(|id| value::ends(id, wanted));
+    match ids.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::new(ExitCode::NotFound, format!("there is no token {wanted:?}"))
+            .hint("`qgjob token list` shows all")),
+        several => Err(Failure::usage(format!("the ids of several tokens end in {wanted}"))
+            .hint(format!("use more of it: {}", several.join(", ")))),
     }
 }
 
@@ -86,7 +103,7 @@ pub async fn create(context: &Context, client: &Client, new: NewToken) -> Result
         "{} token {} ({}{until}). This is the only time it is shown:",
         made.token.kind, made.token.id, made.token.name
     ));
-    context.output.object(&made, &made.secret, || made.secret.clone())?;
+    context.output.object(&output::typed("token", &made), &made.secret, || made.secret.clone())?;
     Ok(ExitCode::Ok)
 }
 

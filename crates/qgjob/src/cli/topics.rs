@@ -25,7 +25,8 @@ Results go to stdout, everything else to stderr.
   -o text    for people; may change. In a pipe each change is one line:
              <job_id> → <status>  (detail)
              with a sign of life at least every 60 s
-  -o json    one JSON document; stable, fields are only added
+  -o json    one JSON document; stable, fields are only added; of several things
+             it is {\"items\":[…],\"next_cursor\":null}
   -o jsonl   one JSON document per line: items of a list, events while watching
              (the last line is then the whole job or run)
   -o name    ids alone
@@ -77,10 +78,10 @@ fn exit_codes() -> String {
         .iter()
         .map(|code| {
             let (name, meaning, pipeline) = code.explain();
-            vec![u8::from(*code).to_string(), name.to_owned(), meaning.to_owned(), pipeline.to_owned()]
+            vec![u8::from(*code).to_string(), name.to_owned(), pipeline.to_owned(), meaning.to_owned()]
         })
         .collect();
-    let table = table(&["CODE", "NAME", "MEANING", "A PIPELINE SHOULD"], &rows);
+    let table = table(&["CODE", "NAME", "A PIPELINE SHOULD", "MEANING"], &rows);
     format!("{table}\n\nOf several jobs the worst counts, in this order: 1, 2, 10, 12, 11, 13, 3, 0.")
 }
 
@@ -95,7 +96,7 @@ pub(super) fn help(context: &Context, words: &[String]) -> Result {
     if let [word] = words
         && let Some((_, text)) = TOPICS.iter().find(|(name, _)| name == word)
     {
-        context.output.line(text())?;
+        context.output.line(context.output.reflow(&text()))?;
         return Ok(ExitCode::Ok);
     }
     let mut tree = tree();

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use qgjob_core::clock::Clock;
+use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::name::IdempotencyKey;
 use qgjob_core::model::{job, run};
 
 use super::failure::{Failure, Result};
+use crate::client::Client;
 use crate::client::watch::Subject;
 
 /// Reads a span of time: `30s`, `5m`, `1h30m`, `2d`.
@@ -71,23 +73,44 @@ pub fn random_key(clock: &dyn Clock) -> IdempotencyKey {
     format!("cli-{:032x}", clock.random()).parse().expect("hexadecimal digits are visible ASCII")
 }
 
+/// An id, or the last characters of one: fewer would often name several.
+const SHORTEST_END: usize = 6;
+
+/// Whether `wanted` is `id`, or its end.
+pub fn ends(id: &str, wanted: &str) -> bool {
+    match short(wanted) {
+        Some(end) => id.ends_with(&end),
+        None => id == wanted,
+    }
+}
+
+/// The end of an id without its prefix, when it is one that can be looked for.
+fn short(text: &str) -> Option<String> {
+    // As a narrow table shows it.
+    let text = text.trim_start_matches('…');
+    let end = text.split_once('_').map_or(text, |(_, end)| end);
+    let fits =
+        (SHORTEST_END..26).contains(&end.len()) && end.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    fits.then(|| end.to_ascii_lowercase())
+}
+
 /// The jobs and runs that a command is about.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Which {
-    /// Ids of jobs and runs; a job's may be shortened to its last 6 characters or more
+    /// Ids of jobs and runs, or their last 6 characters or more
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Id of a job
+    /// Id of a job; may be repeated
     #[arg(long, value_name = "ID")]
     job_id: Vec<String>,
-    /// Id of a run
+    /// Id of a run; may be repeated
     #[arg(long, value_name = "ID")]
     run_id: Vec<String>,
 }
 
 impl Which {
-    /// What is meant; at least one.
-    pub fn subjects(&self) -> Result<Vec<Subject>> {
+    /// What is meant; at least one. Shortened ids are looked up.
+    pub async fn subjects(&self, client: &Client) -> Result<Vec<Subject>> {
         let mut subjects = Vec::new();
         for id in &self.job_id {
             if id.starts_with(run::Id::PREFIX) {
@@ -95,7 +118,7 @@ impl Which {
                     Failure::usage(format!("{id} is the id of a run")).hint(format!("use --run-id={id}"))
                 );
             }
-            subjects.push(job_subject(id)?);
+            subjects.push(Subject::Job(job_id(client, id).await?));
         }
         for id in &self.run_id {
             if id.starts_with(job::Id::PREFIX) {
@@ -103,40 +126,85 @@ impl Which {
                     Failure::usage(format!("{id} is the id of a job")).hint(format!("use --job-id={id}"))
                 );
             }
-            subjects.push(run_subject(id)?);
+            subjects.push(Subject::Run(run_id(client, id).await?));
         }
         for id in &self.ids {
-            let run = id.starts_with(run::Id::PREFIX);
-            subjects.push(if run { run_subject(id)? } else { job_subject(id)? });
+            subjects.push(subject(client, id).await?);
         }
-        subjects.dedup();
+        let mut seen = std::collections::HashSet::new();
+        subjects.retain(|subject| seen.insert(subject.id().to_owned()));
         if subjects.is_empty() {
             return Err(Failure::usage("no job or run is named")
                 .hint("give an id, --job-id or --run-id; `qgjob list` shows them"));
         }
         Ok(subjects)
     }
-}
 
-fn run_subject(id: &str) -> Result<Subject> {
-    match id.parse::<run::Id>() {
-        Ok(id) => Ok(Subject::Run(id.to_string())),
-        Err(error) => Err(Failure::usage(error.to_string()).hint("`qgjob run list` shows the ids of runs")),
+    /// The jobs that are meant, those of runs included, and whether that may be more than one.
+    pub async fn jobs(&self, client: &Client) -> Result<(Vec<String>, bool)> {
+        let subjects = self.subjects(client).await?;
+        let several = subjects.len() > 1 || matches!(subjects[0], Subject::Run(_));
+        let mut jobs = Vec::new();
+        for subject in subjects {
+            match subject {
+                Subject::Job(id) => jobs.push(id),
+                Subject::Run(id) => {
+                    let run = client.run(&id).await?;
+                    jobs.extend(run.job_list.iter().map(|view| view.job.id.to_string()));
+                }
+            }
+        }
+        Ok((jobs, several))
     }
 }
 
-/// A job by its id or the end of it.
-pub fn job_subject(id: &str) -> Result<Subject> {
-    let short = id.strip_prefix(job::Id::PREFIX).unwrap_or(id);
+/// What an id without a flag names; the end of one names a job before a run.
+async fn subject(client: &Client, id: &str) -> Result<Subject> {
+    if id.starts_with(run::Id::PREFIX) {
+        return Ok(Subject::Run(run_id(client, id).await?));
+    }
+    match job_id(client, id).await {
+        Ok(job) => Ok(Subject::Job(job)),
+        Err(failure) if failure.exit == ExitCode::NotFound && !id.starts_with(job::Id::PREFIX) => {
+            match run_id(client, id).await {
+                Ok(run) => Ok(Subject::Run(run)),
+                Err(_) => Err(failure),
+            }
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The id of a job that is named by it or by its end.
+pub async fn job_id(client: &Client, id: &str) -> Result<String> {
     if let Ok(id) = id.parse::<job::Id>() {
-        return Ok(Subject::Job(id.to_string()));
+        return Ok(id.to_string());
     }
-    if !(6..26).contains(&short.len()) || !short.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(Failure::usage(format!("{id:?} is not the id of a job"))
+    match short(id) {
+        Some(end) => Ok(client.job(&end).await?.job.id.to_string()),
+        None => Err(Failure::usage(format!("{id:?} is not the id of a job"))
             .cause("a job's id is job_ and 26 letters and digits, or at least its last 6")
-            .hint("`qgjob list` shows the ids of jobs"));
+            .hint("`qgjob list` shows the ids of jobs")),
     }
-    Ok(Subject::Job(short.to_ascii_lowercase()))
+}
+
+/// The id of a run that is named by it or by its end.
+pub async fn run_id(client: &Client, id: &str) -> Result<String> {
+    if let Ok(id) = id.parse::<run::Id>() {
+        return Ok(id.to_string());
+    }
+    let Some(end) = short(id) else {
+        return Err(Failure::usage(format!("{id:?} is not the id of a run"))
+            .cause("a run's id is run_ and 26 letters and digits, or at least its last 6")
+            .hint("`qgjob run list` shows the ids of runs"));
+    };
+    match client.runs_by_end(&end).await?.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::new(ExitCode::NotFound, format!("there is no run whose id ends in {end}"))
+            .hint("`qgjob run list` shows the ids of runs")),
+        several => Err(Failure::usage(format!("the ids of several runs end in {end}"))
+            .hint(format!("use more of it: {}", several.join(", ")))),
+    }
 }
 
 #[cfg(test)]
@@ -169,10 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn jobs_can_be_named_by_their_end() {
-        assert_eq!(job_subject("R0ZCHA").unwrap(), Subject::Job("r0zcha".into()));
-        for bad in ["short", "job_", "job_../..", "x".repeat(40).as_str(), ""] {
-            assert!(job_subject(bad).is_err(), "{bad:?}");
+    fn things_can_be_named_by_the_end_of_their_id() {
+        let id = "job_01kb4x9tq3m8e7w2n5r6v0zcha";
+        for good in [id, "V0ZCHA", "v0zcha", "job_v0zcha", "…r6v0zcha"] {
+            assert!(ends(id, good), "{good}");
+        }
+        for bad in ["zcha", "job_", "job_../..", "x".repeat(40).as_str(), ""] {
+            assert!(short(bad).is_none() && !ends(id, bad), "{bad:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 mod live;
 pub mod story;
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use qgjob_core::clock::Clock;
@@ -15,7 +16,7 @@ use super::failure::{Failure, Result};
 use super::{Context, summary, value};
 use crate::client::Client;
 use crate::client::watch::{Options, Subject, Update, View, follow};
-use crate::output::{Format, compact, pretty, span};
+use crate::output::{Format, Object, eprint_line, span};
 use live::Live;
 use story::{News, Story};
 
@@ -54,11 +55,39 @@ pub struct Wish {
 
 /// Watches all subjects until they are over.
 pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, wish: &Wish) -> Result {
+    let output = context.output;
+    let teller = Teller::new(context, wish.tell, HEARTBEAT, move |line| output.line(line));
+    let views = match attend(client, &subjects, wish, teller).await? {
+        Ended::All(views) => views,
+        // Who presses Ctrl-C needs no error, but the way back.
+        Ended::Left(code @ ExitCode::Interrupted) if output.format == Format::Text => {
+            let failure = left(code, &subjects);
+            eprint_line(&format!("\nStopped watching; {}.", JOBS_GO_ON));
+            failure.hints.iter().for_each(|hint| eprint_line(&format!("  {hint}")));
+            return Ok(code);
+        }
+        Ended::Left(code) => return Err(left(code, &subjects)),
+    };
+    report(context, client, &views, wish).await?;
+    Ok(verdict(context, &views, &wish.patience))
+}
+
+/// How watching ended.
+enum Ended {
+    /// Everything is over.
+    All(Vec<View>),
+    /// The watcher left before.
+    Left(ExitCode),
+}
+
+async fn attend(client: &Client, subjects: &[Subject], wish: &Wish, mut teller: Teller<'_>) -> Result<Ended> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut teller = Teller::new(context, wish.tell);
-    let options =
-        Options { reconnect_timeout: wish.patience.reconnect_timeout, just_created: wish.just_created };
+    let options = Options {
+        reconnect_timeout: wish.patience.reconnect_timeout,
+        just_created: wish.just_created,
+        ..Options::default()
+    };
     let (to, mut updates) = mpsc::channel(64);
     let tasks: Vec<_> = subjects
         .iter()
@@ -88,7 +117,7 @@ pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, w
                 }
                 None => break None,
             },
-            () = heartbeat => teller.heartbeat(context.clock.now())?,
+            () = heartbeat => teller.heartbeat()?,
             () = &mut deadline => break Some(ExitCode::WaitTimeout),
             _ = interrupt.recv() => break Some(ExitCode::Interrupted),
             _ = terminate.recv() => break Some(ExitCode::Terminated),
@@ -98,35 +127,30 @@ pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, w
         task.abort();
     }
     teller.finish();
-    if let Some(code) = stopped {
-        return Err(left(code, &subjects));
-    }
-    let views: Vec<View> = ends.into_iter().flatten().collect();
-    report(context, client, &views, wish).await?;
-    Ok(verdict(context, &views, &wish.patience))
+    Ok(match stopped {
+        Some(code) => Ended::Left(code),
+        None => Ended::All(ends.into_iter().flatten().collect()),
+    })
 }
 
 /// Prints what there is to say at the end.
 async fn report(context: &Context, client: &Client, views: &[View], wish: &Wish) -> Result<()> {
     let output = &context.output;
+    if output.format != Format::Text {
+        let objects: Vec<_> = views.iter().map(|view| Object::new(view.id(), &view.json(), "")).collect();
+        return Ok(output.objects(&objects, views.len() > 1)?);
+    }
     for view in views {
-        match (output.format, view) {
-            (Format::Text, View::Run(_)) if wish.tell => {
+        match view {
+            View::Run(_) if wish.tell => {
                 output.line("")?;
                 output.line(summary::of_view(context, client, view).await?)?;
             }
-            (Format::Text, View::Job(_)) if wish.tell && output.live => {
+            View::Job(_) if wish.tell && output.live => {
                 output.line(summary::of_view(context, client, view).await?)?;
             }
-            (Format::Text, _) if wish.tell => {}
-            (Format::Text, _) => output.line(story::line(output, &story::over(view)))?,
-            (Format::Json, View::Run(run)) => output.line(pretty(run))?,
-            (Format::Json, View::Job(job)) => output.line(pretty(job))?,
-            (Format::Jsonl, View::Run(run)) => output.line(compact(run))?,
-            (Format::Jsonl, View::Job(job)) => output.line(compact(job))?,
-            (Format::Name, View::Run(run)) => output.line(run.run.run.id.to_string())?,
-            (Format::Name, View::Job(job)) => output.line(job.job.id.to_string())?,
-            (Format::None, _) => {}
+            _ if wish.tell => {}
+            _ => output.line(story::line(output, &story::over(view)))?,
         }
     }
     Ok(())
@@ -159,11 +183,14 @@ pub fn verdict(context: &Context, views: &[View], patience: &Patience) -> ExitCo
     worst
 }
 
+const JOBS_GO_ON: &str = "the jobs go on";
+
 fn left(code: ExitCode, subjects: &[Subject]) -> Failure {
     let what = match code {
-        ExitCode::WaitTimeout => "--wait-timeout passed; the jobs go on",
-        _ => "stopped watching; the jobs go on",
+        ExitCode::WaitTimeout => "--wait-timeout passed",
+        _ => "stopped watching",
     };
+    let what = format!("{what}; {JOBS_GO_ON}");
     subjects.iter().fold(Failure::new(code, what), |failure, subject| {
         let (kind, id) = match subject {
             Subject::Run(id) => ("run", id),
@@ -181,14 +208,32 @@ struct Teller<'a> {
     tell: bool,
     story: Story,
     live: Option<Live>,
+    heartbeat: Duration,
     told: Instant,
     lost: Option<Instant>,
+    print: Box<dyn FnMut(&str) -> io::Result<()> + Send + 'a>,
 }
 
 impl<'a> Teller<'a> {
-    fn new(context: &'a Context, tell: bool) -> Self {
-        let live = (tell && context.output.live).then(|| Live::new(context.output.color));
-        Self { context, tell, story: Story::default(), live, told: Instant::now(), lost: None }
+    /// Tells with `print`, and shows life after `heartbeat` without news.
+    fn new(
+        context: &'a Context,
+        tell: bool,
+        heartbeat: Duration,
+        print: impl FnMut(&str) -> io::Result<()> + Send + 'a,
+    ) -> Self {
+        let live = (tell && context.output.live).then(|| Live::new(context.output));
+        let print = Box::new(print);
+        Self {
+            context,
+            tell,
+            story: Story::default(),
+            live,
+            heartbeat,
+            told: Instant::now(),
+            lost: None,
+            print,
+        }
     }
 
     fn take(&mut self, subject: &Subject, update: Update) -> Result<()> {
@@ -197,7 +242,7 @@ impl<'a> Teller<'a> {
             Update::Event { json, event } => {
                 if self.tell && self.context.output.format == Format::Jsonl {
                     // One line whatever the server sent.
-                    self.context.output.line(json.replace(['\n', '\r'], " "))?;
+                    (self.print)(&json.replace(['\n', '\r'], " "))?;
                 }
                 let news = event.and_then(|event| self.story.event(&event));
                 self.news(news)?;
@@ -241,7 +286,7 @@ impl<'a> Teller<'a> {
             self.told = Instant::now();
             match &self.live {
                 Some(live) => live.news(&self.story, &news),
-                None => self.context.output.line(story::line(&self.context.output, &news))?,
+                None => (self.print)(&story::line(&self.context.output, &news))?,
             }
         }
         Ok(())
@@ -257,11 +302,12 @@ impl<'a> Teller<'a> {
     fn until_heartbeat(&self) -> Duration {
         match &self.live {
             Some(_) => Duration::from_secs(1),
-            None => HEARTBEAT.saturating_sub(self.told.elapsed()),
+            None => self.heartbeat.saturating_sub(self.told.elapsed()),
         }
     }
 
-    fn heartbeat(&mut self, now: jiff::Timestamp) -> Result<()> {
+    fn heartbeat(&mut self) -> Result<()> {
+        let now = self.context.clock.now();
         if let Some(live) = &mut self.live {
             live.show(&self.story, now);
             return Ok(());
@@ -276,5 +322,126 @@ impl<'a> Teller<'a> {
         if let Some(live) = self.live.take() {
             live.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+    use clap::Parser;
+    use futures_util::StreamExt;
+    use qgjob_core::clock::SystemClock;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::Environment;
+    use crate::output::{ColorChoice, Output};
+
+    const JOB: &str = "job_01kb4x9tq3m8e7w2n5r6v0zcha";
+
+    fn job(status: &str, conclusion: Option<&str>) -> Value {
+        json!({
+            "schema": "qgjob.job/v1", "id": JOB, "run_id": "run_01kb4x9tq3m8e7w2n5r6v0zcha",
+            "org_id": "qualgent", "app_version_id": "xyz123", "test": "tests/a.spec.js",
+            "bundle_sha256": "0".repeat(64), "platform": null, "target": "any", "selector": {}, "priority": 5,
+            "timeout_ms": 1, "infra_retries": 0, "test_retries": 0, "reset": "none", "env": {},
+            "status": status, "conclusion": conclusion, "reason": null, "detail": null, "phase": null,
+            "attempts": 1, "infra_faults": 0, "avoid": [], "not_before": null,
+            "queue_deadline": "2026-11-22T12:00:00Z", "device_id": null,
+            "tests": { "total": 1, "passed": 1, "failed": 0, "flaky": 0, "skipped": 0 },
+            "created_at": "2026-11-22T10:00:00Z", "started_at": "2026-11-22T10:00:01Z",
+            "finished_at": conclusion.map(|_| "2026-11-22T10:00:09Z"), "version": 3,
+            "device_name": "pixel-7", "install": null, "exit_code": conclusion.map(|_| 0)
+        })
+    }
+
+    const STARTED: &str = r#""type":"job.started","data":{"group_id":1,"number":1,"device_name":"pixel-7",
+        "attempt_id":"att_01kb4x9tq3m8e7w2n5r6v0zcha","agent_id":"agt_01kb4x9tq3m8e7w2n5r6v0zcha",
+        "device_id":"dev_01kb4x9tq3m8e7w2n5r6v0zcha"}"#;
+    const COMPLETED: &str = r#""type":"job.completed","data":{"group_id":1,"from":"running","conclusion":"passed",
+        "reason":"tests_passed","detail":null,
+        "tests":{"total":1,"passed":1,"failed":0,"flaky":0,"skipped":0}}"#;
+
+    /// An event as the server sends it.
+    fn message(seq: u64, fact: &str) -> String {
+        let kind = if seq == 1 { "job.started" } else { "job.completed" };
+        let data = format!(
+            r#"{{"schema":"qgjob.event/v1","seq":{seq},"at":"2026-11-22T10:00:01Z","org_id":"qualgent",
+            "run_id":null,"job_id":"{JOB}",{fact}}}"#
+        );
+        format!("id: {seq}\nevent: {kind}\ndata: {}\n\n", data.replace('\n', " "))
+    }
+
+    /// A server whose job begins, says nothing for 700 ms, and is then over.
+    async fn silent_server() -> Client {
+        let over = Arc::new(AtomicBool::new(false));
+        let (asked, told) = (Arc::clone(&over), over);
+        let view = get(move || async move {
+            let (status, conclusion) =
+                if asked.load(Ordering::SeqCst) { ("completed", Some("passed")) } else { ("running", None) };
+            axum::Json(job(status, conclusion))
+        });
+        let events = get(move || async move {
+            let first = futures_util::stream::once(async { message(1, STARTED) });
+            let last = futures_util::stream::once(async move {
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                told.store(true, Ordering::SeqCst);
+                message(2, COMPLETED)
+            });
+            let body = axum::body::Body::from_stream(first.chain(last).map(Ok::<_, io::Error>));
+            ([("content-type", "text/event-stream")], body).into_response()
+        });
+        let app = Router::new()
+            .route(&format!("/api/v1/jobs/{JOB}"), view)
+            .route(&format!("/api/v1/jobs/{JOB}/events"), events);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Client::new(&url, None, Duration::from_secs(5)).unwrap()
+    }
+
+    async fn told(format: Format, heartbeat: Duration) -> Vec<String> {
+        let client = silent_server().await;
+        let env = Environment::default();
+        let output = Output::new(format, false, ColorChoice::Never, false, &env);
+        let global = Cli::try_parse_from(["qgjob", "version"]).unwrap().global;
+        let context = Context { global, env, output, clock: SystemClock };
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let print = |line: &str| {
+            lines.lock().unwrap().push(line.to_owned());
+            Ok(())
+        };
+        let patience = Patience {
+            wait_timeout: None,
+            reconnect_timeout: Duration::from_secs(5),
+            fail_on_flaky: false,
+            allow_no_tests: false,
+        };
+        let wish = Wish { tell: true, just_created: false, patience };
+        let teller = Teller::new(&context, true, heartbeat, print);
+        let ended = attend(&client, &[Subject::Job(JOB.into())], &wish, teller).await.unwrap();
+        let Ended::All(views) = ended else { panic!("it left early") };
+        assert_eq!(verdict(&context, &views, &wish.patience), ExitCode::Ok);
+        let lines = lines.lock().unwrap();
+        lines.clone()
+    }
+
+    #[tokio::test]
+    async fn silence_is_broken_by_a_sign_of_life_in_text_alone() {
+        let lines = told(Format::Text, Duration::from_millis(200)).await;
+        let [first, signs @ .., last] = &lines[..] else { panic!("{lines:#?}") };
+        assert!(first.contains("running    (pixel-7; attempt 1)"), "{lines:#?}");
+        assert!(last.contains("completed  (passed; 1 passed"), "{lines:#?}");
+        // 700 ms hold three spans of 200 ms; a slow machine may miss some, but never makes more.
+        assert!((1..=3).contains(&signs.len()), "{lines:#?}");
+        assert!(signs.iter().all(|line| line.contains("running    (preparing on pixel-7; ")), "{lines:#?}");
+        assert_eq!(told(Format::Text, HEARTBEAT).await.len(), 2, "a minute did not pass");
+        assert_eq!(told(Format::Jsonl, Duration::from_millis(200)).await.len(), 2, "programs need none");
     }
 }

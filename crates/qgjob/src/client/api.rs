@@ -7,7 +7,7 @@ use qgjob_core::api::about::{Readiness, Version};
 use qgjob_core::api::app_versions::{AppVersionView, NewAppVersion};
 use qgjob_core::api::explain::Explanation;
 use qgjob_core::api::jobs::{AttemptView, JobView, TryView};
-use qgjob_core::api::page::Page;
+use qgjob_core::api::page::{MAX_LIMIT, Page};
 use qgjob_core::api::queue::GroupView;
 use qgjob_core::api::runs::{NewRun, RunView, RunWithJobs, Submitted};
 use qgjob_core::api::tokens::{NewToken, TokenWithSecret, WhoAmI};
@@ -56,6 +56,23 @@ impl Client {
     /// Runs, newest first.
     pub async fn runs(&self, filter: &Filter) -> Result<Page<RunView>> {
         self.call(Method::GET, "api/v1/runs").query(filter).answer().await
+    }
+
+    /// The ids of all runs that end in `end`, newest first. Reads the ids of all runs: the server finds only jobs
+    /// by the end of their id.
+    pub async fn runs_by_end(&self, end: &str) -> Result<Vec<String>> {
+        let (mut found, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let mut filter: Filter = vec![("limit", MAX_LIMIT.to_string())];
+            filter.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let page = self.runs(&filter).await?;
+            let ids = page.items.iter().map(|view| view.run.id.to_string());
+            found.extend(ids.filter(|id| id.ends_with(end)));
+            match page.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(found),
+            }
+        }
     }
 
     /// A job, by its id or the end of it.

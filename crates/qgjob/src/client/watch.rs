@@ -15,12 +15,14 @@ use tokio_stream::StreamExt;
 
 use super::{Client, Error, Filter, Result, part, sse};
 
-/// The server says something at least every 15 s; after this long without a byte the connection is dead.
-const SILENCE: Duration = Duration::from_secs(45);
 /// How long one question waits for a change.
 const POLL_WAIT: Duration = Duration::from_secs(20);
 /// How long to wait between questions when the server answers them at once.
 const POLL_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two tries when the server does not ask for another.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
+/// How many milliseconds to wait, in turn, for the last events of something that is over while none comes.
+const REST_PAUSES_MS: [u64; 8] = [20, 50, 100, 200, 500, 1_000, 2_000, 2_000];
 
 /// What is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,23 @@ impl View {
             Self::Run(run) => &run.job_list,
             Self::Job(job) => std::slice::from_ref(job),
         }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Run(run) => run.run.run.id.to_string(),
+            Self::Job(job) => job.job.id.to_string(),
+        }
+    }
+
+    /// The document that the server sent.
+    pub fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Run(run) => serde_json::to_value(run),
+            Self::Job(job) => serde_json::to_value(job),
+        }
+        .expect("wire types are JSON")
     }
 
     /// Whether nothing will change any more.
@@ -132,11 +151,17 @@ pub struct Options {
     pub reconnect_timeout: Duration,
     /// The subject was made a moment ago: "not found" may be a replica that does not know it yet.
     pub just_created: bool,
+    /// After this long without a byte a stream is dead: the server says something at least every 15 s.
+    pub silence: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reconnect_timeout: Duration::from_secs(600), just_created: false }
+        Self {
+            reconnect_timeout: Duration::from_secs(600),
+            just_created: false,
+            silence: Duration::from_secs(45),
+        }
     }
 }
 
@@ -154,6 +179,7 @@ pub async fn follow<T: Copy>(
         options,
         seen: 0,
         begun: false,
+        ended: false,
         connected: false,
         streams: true,
         failing: None,
@@ -191,6 +217,8 @@ struct Follower {
     /// The number of the newest event that was passed on.
     seen: Seq,
     begun: bool,
+    /// Whether the event that ends the subject was passed on.
+    ended: bool,
     connected: bool,
     /// Whether events can pass; where they cannot, questions are asked.
     streams: bool,
@@ -200,8 +228,10 @@ struct Follower {
 
 /// How a stream of events stopped.
 enum Stopped {
-    /// It was cut, or the server closes it now and then.
+    /// It was cut.
     Cut(String),
+    /// The server closed it in order: it restarts, or has no more to say.
+    Closed,
     /// Events do not pass here.
     NoStream,
     /// The subject is over, says an event.
@@ -213,9 +243,8 @@ impl Follower {
         loop {
             match self.look(None).await {
                 Ok(Some(view)) if view.is_over() => {
-                    // Events between the last one seen and the end belong to the story.
-                    if self.begun && self.streams {
-                        _ = self.stream(to).await;
+                    if self.begun {
+                        self.rest(to).await;
                     }
                     _ = to.send(Ok(Update::End(view))).await;
                     return Ok(());
@@ -233,6 +262,9 @@ impl Follower {
                     match self.stream(to).await {
                         Ok(Stopped::Over) => {}
                         Ok(Stopped::NoStream) => self.streams = false,
+                        Ok(Stopped::Closed) => {
+                            self.failed(to, "the server closed the connection".to_owned(), None).await?;
+                        }
                         Ok(Stopped::Cut(cause)) => self.failed(to, cause, None).await?,
                         Err(error) => self.failed_with(to, error).await?,
                     }
@@ -240,6 +272,27 @@ impl Follower {
                 Ok(None) => {}
                 Err(error) => self.failed_with(to, error).await?,
             }
+        }
+    }
+
+    /// Passes on the events between the last one seen and the end: they belong to the story. The end is known, so
+    /// it is told even if they cannot be had.
+    async fn rest(&mut self, to: &Updates) {
+        let mut pauses = REST_PAUSES_MS.iter();
+        while !self.ended && self.streams {
+            let before = self.seen;
+            match self.stream(to).await {
+                Ok(Stopped::Over | Stopped::NoStream) => return,
+                Ok(Stopped::Closed) if self.seen == before => return,
+                Ok(Stopped::Cut(_) | Stopped::Closed) => {}
+                Err(error) if error.is_passing() => {}
+                Err(_) => return,
+            }
+            if self.seen > before {
+                pauses = REST_PAUSES_MS.iter();
+            }
+            let Some(pause) = pauses.next() else { return };
+            tokio::time::sleep(Duration::from_millis(*pause)).await;
         }
     }
 
@@ -263,6 +316,7 @@ impl Follower {
     }
 
     async fn poll(&mut self, mut view: View, to: &Updates) -> Result<()> {
+        _ = to.send(Ok(Update::Now(view.clone()))).await;
         loop {
             let asked = Instant::now();
             match self.look(Some(view.version())).await {
@@ -304,11 +358,11 @@ impl Follower {
         }
         let (mut bytes, mut parser, mut any) = (response.bytes_stream(), sse::Parser::default(), false);
         loop {
-            let chunk = match tokio::time::timeout(SILENCE, bytes.next()).await {
+            let chunk = match tokio::time::timeout(self.options.silence, bytes.next()).await {
                 // A proxy that holds everything back would do so again.
                 Err(_) if !any => return Ok(Stopped::NoStream),
                 Err(_) => return Ok(Stopped::Cut("the server fell silent".to_owned())),
-                Ok(None) => return Ok(Stopped::Cut("the server closed the connection".to_owned())),
+                Ok(None) => return Ok(Stopped::Closed),
                 Ok(Some(Err(error))) => {
                     return Ok(Stopped::Cut(super::unreachable(&self.client.base, &error).to_string()));
                 }
@@ -345,6 +399,7 @@ impl Follower {
             Subject::Run(_) => message.event == "run.completed",
             Subject::Job(_) => message.event == "job.completed",
         };
+        self.ended |= over;
         let event = view.map(|view| Box::new(view.event));
         _ = to.send(Ok(Update::Event { json: message.data, event })).await;
         over
@@ -376,7 +431,7 @@ impl Follower {
         // The first try after a cut comes at once: servers restart, proxies cut streams after a while.
         let backoff = Duration::from_millis(500) * 2_u32.saturating_pow(self.tries.saturating_sub(1).min(5));
         let asked = error.as_ref().and_then(super::asked_to_wait);
-        let next = asked.unwrap_or(backoff).min(Duration::from_secs(15));
+        let next = asked.unwrap_or(backoff.min(LONGEST_BACKOFF));
         if since.elapsed() + next > self.options.reconnect_timeout {
             return Err(error.unwrap_or(Error::Unreachable { server: self.client.origin(), cause }));
         }

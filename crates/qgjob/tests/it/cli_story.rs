@@ -2,6 +2,9 @@
 
 mod agent;
 mod desk;
+mod json;
+mod proxy;
+mod watching;
 
 use std::time::Duration;
 
@@ -89,6 +92,38 @@ async fn the_two_commands_can_be_spelled_in_any_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn everything_can_be_named_by_the_end_of_its_id() {
+    let desk = Desk::new().await;
+    let submitted = desk.qgjob(&[SEEDS_SUBMIT, &["-o", "json"]].concat()).await.json();
+    let (run, job) = (submitted["run_id"].as_str().unwrap(), submitted["job_id"].as_str().unwrap());
+    let (run_end, job_end) = (&run[run.len() - 8..], &job[job.len() - 8..]);
+    for (args, expected) in [
+        (&["run", "view", run_end][..], run),
+        (&["run", "view", "--run-id", run], run),
+        (&["status", run_end], run),
+        (&["status", "--run-id", run_end], run),
+        (&["status", "--job-id", job_end], job),
+        (&["list", "--run-id", run_end], job),
+        (&["explain", "--job-id", job_end], job),
+        (&["explain", "--run-id", run_end], job),
+        (&["logs", "--run-id", run_end], job),
+        (&["logs", job_end], job),
+        (&["cancel", run_end], run),
+        (&["wait", "--job-id", job_end], job),
+    ] {
+        let done = desk.qgjob(&[args, &["-o", "name"]].concat()).await;
+        assert_eq!(done.out.trim(), expected, "{args:?}: {done:?}");
+    }
+    assert_eq!(desk.qgjob(&["artifact", "list", "--job-id", job_end, "-o", "json"]).await.code, 0);
+    for args in [&["run", "view", "zzzzzz"][..], &["status", "zzzzzz"], &["token", "revoke", "zzzzzz"]] {
+        assert_eq!(desk.qgjob(args).await.code, 5, "{args:?}");
+    }
+    for args in [&["run", "view", "zzzzz"][..], &["logs"], &["artifact", "download"], &["run", "cancel"]] {
+        assert_eq!(desk.qgjob(args).await.code, 2, "{args:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn watching_tells_the_story_and_ends_with_the_verdict() {
     let desk = Desk::new().await;
     desk.bind_app("xyz123").await;
@@ -112,8 +147,8 @@ async fn watching_tells_the_story_and_ends_with_the_verdict() {
     Run run_ID passed (1 of 1 job passed) in SPAN
       app version xyz123 · org qualgent
 
-    TEST FILE                 RESULT  PASSED  FAILED  FLAKY  SKIPPED  DEVICE      ATTEMPTS  INSTALL       DURATION
-    tests/onboarding.spec.js  passed  1       0       0      0        pixel-7-01  1         made (SPAN)  SPAN
+    TEST FILE                 RESULT  TESTS     DEVICE      ATTEMPTS  INSTALL      TIME
+    tests/onboarding.spec.js  passed  1 passed  pixel-7-01  1         made, SPAN  SPAN
 
     tests/onboarding.spec.js  on pixel-7-01
       ✓ suite › does it  SPAN
@@ -143,10 +178,10 @@ async fn watching_tells_the_story_and_ends_with_the_verdict() {
     Run run_ID failed (2 of 3 jobs passed; 1 failed; 1 flaky) in SPAN
       app version xyz123 · org qualgent · nightly · branch=main
 
-    TEST FILE                 RESULT  PASSED  FAILED  FLAKY  SKIPPED  DEVICE      ATTEMPTS  INSTALL  DURATION
-    tests/cart.spec.js        passed  0       0       1      0        pixel-7-01  1         avoided  SPAN
-    tests/login.spec.js       failed  0       1       0      0        pixel-7-01  1         avoided  SPAN
-    tests/onboarding.spec.js  passed  1       0       0      0        pixel-7-01  1         avoided  SPAN
+    TEST FILE                 RESULT  TESTS     DEVICE      ATTEMPTS  INSTALL  TIME
+    tests/cart.spec.js        passed  1 flaky   pixel-7-01  1         avoided  SPAN
+    tests/login.spec.js       failed  1 failed  pixel-7-01  1         avoided  SPAN
+    tests/onboarding.spec.js  passed  1 passed  pixel-7-01  1         avoided  SPAN
 
     tests/cart.spec.js  on pixel-7-01
       ~ suite › does it (flaky: passed on retry 1)  SPAN

@@ -47,25 +47,11 @@ pub async fn upload_build(
     path: &Path,
 ) -> Result<AppVersionView> {
     if let Some(bound) = client.app_version(Some(org_id), app_version_id).await? {
-        if bound.app_version.build.sha256 == build.sha256 {
-            context.output.note(format!("✓ App {} (bound to {app_version_id} before)", describe(build)));
-            return Ok(bound);
+        if let Some(failure) = bound_to_another(&bound, build, path) {
+            return Err(failure);
         }
-        return Err(Failure::new(
-            ExitCode::Conflict,
-            format!("app version {app_version_id} is bound to another build"),
-        )
-        .cause(format!(
-            "{app_version_id} → sha256 {} (bound {}); {} is sha256 {}",
-            bound.app_version.build.sha256,
-            bound.app_version.created_at,
-            path.display(),
-            build.sha256
-        ))
-        .hint(format!(
-            "use a new label, for instance --app-version-id={app_version_id}-{}",
-            &build.sha256.short()[..6]
-        )));
+        context.output.done(format!("App {} (bound to {app_version_id} before)", describe(build)));
+        return Ok(bound);
     }
     let file = std::fs::File::open(path)
         .map_err(|cause| crate::client::Error::File { path: path.display().to_string(), cause })?;
@@ -82,13 +68,33 @@ pub async fn upload_build(
     let sent = client.upload(upload, |bytes| bar.set_position(bytes)).await;
     bar.finish_and_clear();
     let how = if sent? { "uploaded" } else { "known, not uploaded again" };
-    context.output.note(format!("✓ App {} ({how})", describe(build)));
+    context.output.done(format!("App {} ({how})", describe(build)));
     let new = NewAppVersion {
         org_id: org_id.clone(),
         app_version_id: app_version_id.clone(),
         build: build.clone(),
     };
     Ok(client.bind_app_version(&new).await?)
+}
+
+/// Why the build in `path` cannot take the label: a label never changes its build.
+pub fn bound_to_another(bound: &AppVersionView, build: &Build, path: &Path) -> Option<Failure> {
+    let version = &bound.app_version;
+    let label = &version.app_version_id;
+    (version.build.sha256 != build.sha256).then(|| {
+        Failure::new(ExitCode::Conflict, format!("app version {label} is bound to another build"))
+            .cause(format!(
+                "{label} → sha256 {} (bound {}); {} is sha256 {}",
+                version.build.sha256,
+                version.created_at,
+                path.display(),
+                build.sha256
+            ))
+            .hint(format!(
+                "use a new label, for instance --app-version-id={label}-{}",
+                &build.sha256.short()[..6]
+            ))
+    })
 }
 
 fn describe(build: &Build) -> String {

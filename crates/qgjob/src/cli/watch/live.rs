@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use qgjob_core::model::job::{self, Conclusion, Status};
 
 use super::story::{Known, News, Story, progress, style_of};
-use crate::output::plain;
+use crate::output::{Output, plain};
 
 /// More jobs than fit on a small terminal are only counted.
 const MOST_LINES: usize = 12;
@@ -17,11 +17,11 @@ pub struct Live {
     all: MultiProgress,
     head: ProgressBar,
     lines: HashMap<job::Id, ProgressBar>,
-    color: bool,
+    output: Output,
 }
 
 impl Live {
-    pub fn new(color: bool) -> Self {
+    pub fn new(output: Output) -> Self {
         // Results go to stdout; the display must not end up in a file with them.
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let head = all.add(ProgressBar::new_spinner());
@@ -29,7 +29,7 @@ impl Live {
             ProgressStyle::with_template("{spinner} {wide_msg}").expect("the template is constant"),
         );
         head.enable_steady_tick(Duration::from_millis(120));
-        Self { all, head, lines: HashMap::new(), color }
+        Self { all, head, lines: HashMap::new(), output }
     }
 
     /// Redraws.
@@ -68,14 +68,19 @@ impl Live {
     /// Puts a line above the display: ends of tests and jobs, and jobs that are queued again.
     pub fn news(&self, story: &Story, news: &News) {
         let Some((id, known)) = news.job.and_then(|id| story.jobs.get_key_value(&id)) else { return };
-        // That a job begins to wait is what the head line counts.
-        if known.started.is_none() && news.conclusion.is_none() {
+        // What a job is doing is shown below; that it begins to wait is what the head line counts.
+        let doing = match news.status {
+            Status::Running => known.tries == 0,
+            _ => known.started.is_none(),
+        };
+        if doing && news.conclusion.is_none() {
             return;
         }
         let name = name(*id, known);
         let mark = match news.conclusion {
             Some(conclusion) => {
-                let style = if self.color { style_of(conclusion) } else { Default::default() };
+                let style =
+                    if self.output.color_messages { style_of(conclusion) } else { Default::default() };
                 format!("{style}{}{style:#}", mark(conclusion))
             }
             None => "·".to_owned(),
@@ -85,7 +90,7 @@ impl Live {
 
     /// Puts a line above the display.
     pub fn print(&self, line: &str) {
-        _ = self.all.println(line);
+        _ = self.all.println(self.output.cut(line));
     }
 
     /// Takes the display away.

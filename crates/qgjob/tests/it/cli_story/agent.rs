@@ -32,6 +32,8 @@ pub const ARTIFACT: &[u8] = b"{\"a\":1}\n";
 #[derive(Debug, Clone, Copy)]
 pub enum Play {
     Passes,
+    /// Passes after so many milliseconds.
+    Lasts(u64),
     Fails(&'static str),
     Flaky,
     TimesOut,
@@ -155,6 +157,9 @@ async fn run(link: &Link, lease: &Lease, has: bool, how: Play) {
     link.post_nothing(&path("phase"), &PhaseReport { epoch, phase: Phase::Installing, install }).await;
     link.post_nothing(&path("phase"), &PhaseReport { epoch, phase: Phase::Testing, install: None }).await;
     log(link, lease).await;
+    if let Play::Lasts(ms) = how {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
     let tries = tries(lease, how);
     if !tries.is_empty() {
         link.post_nothing(&path("tests"), &TestsReport { epoch, tries: tries.clone() }).await;
@@ -208,7 +213,7 @@ fn tries(lease: &Lease, how: Play) -> Vec<Try> {
         error: error.map(str::to_owned),
     };
     match how {
-        Play::Passes => vec![one(1, 0, TryStatus::Passed, TestOutcome::Expected, None)],
+        Play::Passes | Play::Lasts(_) => vec![one(1, 0, TryStatus::Passed, TestOutcome::Expected, None)],
         Play::Fails(error) => vec![one(1, 0, TryStatus::Failed, TestOutcome::Unexpected, Some(error))],
         Play::Flaky => vec![
             one(1, 0, TryStatus::Failed, TestOutcome::Unexpected, Some("Error: not yet")),
@@ -219,7 +224,7 @@ fn tries(lease: &Lease, how: Play) -> Vec<Try> {
 }
 
 fn evidence(tries: &[Try], how: Play) -> Evidence {
-    let code = if matches!(how, Play::Passes | Play::Flaky) { 0 } else { 1 };
+    let code = if matches!(how, Play::Passes | Play::Lasts(_) | Play::Flaky) { 0 } else { 1 };
     let exit = Some(Exit::Code(code));
     let missing = Evidence { stopped: None, fault: None, exit, report: Report::Missing };
     match how {
@@ -232,7 +237,7 @@ fn evidence(tries: &[Try], how: Play) -> Evidence {
             let report = Report::Read { tests: Vec::new(), errors: vec!["Error: No tests found".into()] };
             Evidence { report, ..missing }
         }
-        Play::Passes | Play::Fails(_) | Play::Flaky => {
+        Play::Passes | Play::Lasts(_) | Play::Fails(_) | Play::Flaky => {
             let last = tries.last().unwrap();
             let test = ReportedTest {
                 test_id: last.test_id.clone(),
