@@ -20,8 +20,8 @@ use qgjob_core::model::job::Reason;
 use qgjob_core::model::name::TestPath;
 use qgjob_core::model::sha256::Sha256;
 
-use crate::archive;
 use super::process::{self, Launch};
+use crate::archive;
 use kept::{Entry, Kept};
 
 /// The name of the configuration that AppWright insists on.
