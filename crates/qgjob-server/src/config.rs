@@ -77,6 +77,8 @@ impl Default for Config {
 pub struct Limits {
     /// Bytes of a JSON body.
     pub json_body: u64,
+    /// Bytes of an agent's report of test results or of an attempt's end.
+    pub report: u64,
     /// Bytes of all headers of a request.
     pub headers: u64,
     /// Bytes of a packed project bundle.
@@ -112,6 +114,7 @@ impl Default for Limits {
         const MIB: u64 = 1024 * 1024;
         Self {
             json_body: MIB,
+            report: 64 * MIB,
             headers: 16 * 1024,
             bundle: 200 * MIB,
             app: 4096 * MIB,

@@ -305,6 +305,7 @@ async fn read_board(store: &dyn Store) -> store::Result<Board> {
     board.put_devices(store.devices(&Scope::All).await?);
     for row in store.groups().await? {
         board.put_group(row.id, row.key, row.build);
+        row.running.into_iter().for_each(|device| board.put_running(row.id, device));
     }
     for job in store.waiting_jobs().await? {
         let waiting = Waiting {

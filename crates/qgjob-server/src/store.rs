@@ -261,8 +261,8 @@ pub struct GroupRow {
     pub key: group::Key,
     /// The build and its platform, once the label is bound.
     pub build: Option<qgjob_core::model::build::Build>,
-    /// Jobs on a device.
-    pub running: u32,
+    /// Devices that run a job of it.
+    pub running: Vec<device::Id>,
 }
 
 /// A job that waits, as the board needs it.

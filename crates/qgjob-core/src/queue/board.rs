@@ -63,6 +63,13 @@ impl Board {
         self.groups.entry(id).or_insert(empty).build = build;
     }
 
+    /// Notes that a device runs a job of a known group.
+    pub fn put_running(&mut self, group: group::Id, device: device::Id) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.running.insert(device);
+        }
+    }
+
     /// Whether the group is known.
     pub fn knows(&self, id: group::Id) -> bool {
         self.groups.contains_key(&id)

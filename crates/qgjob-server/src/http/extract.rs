@@ -22,17 +22,33 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Rejection> {
-        let given =
-            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let media_type = given.split(';').next().unwrap_or("").trim();
-        if !media_type.eq_ignore_ascii_case("application/json") {
-            let detail = format!("the content type is {given:?}, not application/json");
-            return Err(Rejection::new(Code::UnsupportedMediaType, detail));
-        }
-        let bytes = bytes(request.into_body(), "bytes of the body", app.config.limits.json_body).await?;
-        let unreadable = |error| Rejection::new(Code::MalformedBody, format!("the body is no JSON: {error}"));
-        parse(serde_json::from_slice(&bytes).map_err(unreadable)?).map(Self)
+        read(request, app.config.limits.json_body).await.map(Self)
     }
+}
+
+/// The body of a report that an agent makes of an attempt: as [`Body`], with room for many results.
+#[derive(Debug)]
+pub struct LongBody<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<App> for LongBody<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Rejection> {
+        read(request, app.config.limits.report).await.map(Self)
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: Request, most: u64) -> Result<T, Rejection> {
+    let given =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = given.split(';').next().unwrap_or("").trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let detail = format!("the content type is {given:?}, not application/json");
+        return Err(Rejection::new(Code::UnsupportedMediaType, detail));
+    }
+    let bytes = bytes(request.into_body(), "bytes of the body", most).await?;
+    let unreadable = |error| Rejection::new(Code::MalformedBody, format!("the body is no JSON: {error}"));
+    parse(serde_json::from_slice(&bytes).map_err(unreadable)?)
 }
 
 /// Reads a whole body of at most `most` bytes.

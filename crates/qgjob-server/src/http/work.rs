@@ -22,7 +22,7 @@ use utoipa::IntoParams;
 
 use super::App;
 use super::auth::{Agent, Newcomer};
-use super::extract::{self, Body, Query};
+use super::extract::{self, Body, LongBody, Query};
 use super::problem::Rejection;
 use crate::credential::hash;
 use crate::store::{Finish, PhaseChange, Report, Seen};
@@ -112,12 +112,7 @@ pub async fn claim(
     if !(1..=128).contains(&body.claim_id.len()) {
         return Err(Rejection::field("/claim_id", "must be 1 to 128 bytes"));
     }
-    let reply = tokio::select! {
-        reply = app.dispatch.claim(agent_id, body, wait) => reply?,
-        // What was leased meanwhile is given again to whoever repeats the claim.
-        () = app.stopping.cancelled() => ClaimReply { leases: Vec::new() },
-    };
-    Ok(Json(reply))
+    Ok(Json(app.dispatch.claim(agent_id, body, wait).await?))
 }
 
 /// The attempt that a path names, if this agent holds or held it.
@@ -186,7 +181,7 @@ pub async fn tests(
     State(app): State<App>,
     Agent(agent_id): Agent,
     Path(id): Path<String>,
-    Body(body): Body<TestsReport>,
+    LongBody(body): LongBody<TestsReport>,
 ) -> Result<StatusCode, Rejection> {
     let (limit, given) = (u64::from(app.config.limits.tries_per_report), body.tries.len() as u64);
     if given > limit {
@@ -211,15 +206,17 @@ pub async fn finish(
     State(app): State<App>,
     Agent(agent_id): Agent,
     Path(id): Path<String>,
-    Body(body): Body<FinishReport>,
+    LongBody(body): LongBody<FinishReport>,
 ) -> Result<Json<FinishReply>, Rejection> {
     let (Attempt { id: attempt_id, .. }, _) = held(&app, agent_id, &id).await?;
-    if body.evidence.fault.as_ref().is_some_and(|fault| fault.detail.len() > 8 * 1024) {
-        return Err(Rejection::field("/evidence/fault/detail", "must be at most 8 KiB"));
+    let mut evidence = body.evidence;
+    if let Some(fault) = &mut evidence.fault {
+        // A long story is cut, not refused: its reason must not be lost.
+        fault.detail.truncate(fault.detail.floor_char_boundary(8 * 1024));
     }
     // A verdict must not outlive the log that explains it.
     app.logs.seal(attempt_id).await?;
-    let what = Finish { evidence: body.evidence, random: app.clock.random() };
+    let what = Finish { evidence, random: app.clock.random() };
     let report = Report { agent_id, attempt_id, epoch: body.epoch, what };
     let answer =
         app.store.finish(app.clock.now(), vec![report]).await?.pop().expect("one answer for one report");

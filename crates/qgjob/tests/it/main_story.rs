@@ -254,6 +254,27 @@ async fn a_server_killed_mid_test_goes_on_as_if_nothing_had_been() {
     assert_eq!((done.code, job["attempts"].as_u64()), (0, Some(1)), "{job}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_nothing_to_do_is_quiet() {
+    let world = World::new(2).await;
+    let id = world.submit(&[GOOD, "--test=tests/about.spec.js"]).await;
+    assert_eq!(world.wait(&id).await.code, 0);
+    world.wait_for_phones(2).await;
+    let before = claims(&world).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked = claims(&world).await - before;
+    assert!(asked <= 5.0, "{asked} claims in 5 s without work");
+}
+
+/// Claims that agents have made so far.
+async fn claims(world: &World) -> f64 {
+    let url = format!("{}/metrics", world.url());
+    let answer = reqwest::Client::new().get(url).bearer_auth(world.token()).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    let counts = text.lines().filter(|line| line.starts_with("qgjob_http_requests_total{") && line.contains("/claim\""));
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
 async fn attempts(world: &World, id: &str) -> Vec<Value> {
     let url = format!("{}/api/v1/jobs/{id}/attempts", world.url());
     let answer = reqwest::Client::new().get(url).bearer_auth(world.token()).send().await.unwrap();

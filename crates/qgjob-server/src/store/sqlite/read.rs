@@ -190,12 +190,15 @@ pub(super) fn last_seq(c: &Connection) -> rusqlite::Result<Seq> {
 }
 
 const GROUP: &str = "SELECT g.id, g.key, v.build,
-    (SELECT count(*) FROM jobs WHERE group_id = g.id AND status = 'running') AS running
+    (SELECT group_concat(hex(device_id)) FROM jobs WHERE group_id = g.id AND status = 'running') AS running
     FROM groups g LEFT JOIN app_versions v ON v.org_id = g.org_id AND v.app_version_id = g.app_version_id";
 
 fn group_row(row: &Row<'_>) -> rusqlite::Result<GroupRow> {
     let build = row.get::<_, Option<rows::Json<_>>>("build")?.map(|build| build.0);
-    Ok(GroupRow { id: row.get("id")?, key: json(row, "key")?, build, running: row.get("running")? })
+    let running: Option<String> = row.get("running")?;
+    let devices = running.iter().flat_map(|ids| ids.split(','));
+    let running = devices.filter_map(|id| u128::from_str_radix(id, 16).ok()).map(device::Id).collect();
+    Ok(GroupRow { id: row.get("id")?, key: json(row, "key")?, build, running })
 }
 
 pub(super) fn groups(c: &Connection) -> rusqlite::Result<Vec<GroupRow>> {
