@@ -52,7 +52,7 @@ async fn a_test_file_that_cannot_be_read_is_told_by_name() {
     project.write("tests/locked.spec.js", "// Nobody may read this.");
     std::fs::set_permissions(
         project.path("tests/locked.spec.js"),
-        std::os::unix::fs::PermissionsExt::from_mode(0),
+        std::os::unix::fs::PermissionsExt::from_mode(0o000),
     )
     .unwrap();
     // Even an administrator has no rights to other's files in a user namespace of its own.

@@ -1,6 +1,6 @@
 //! Bundles that no command line of ours would make, sent as an attacker would: by hand.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -26,7 +26,8 @@ fn mark() -> String {
 
 fn all() -> Vec<Hostile> {
     let hostile = |what, told, bytes| Hostile { what, told, bytes };
-    let (climbing, absolute) = (format!("../{}", mark()), format!("/tmp/{}", mark()));
+    let elsewhere = std::env::temp_dir().display().to_string();
+    let (climbing, absolute) = (format!("../{}", mark()), format!("{elsewhere}/{}", mark()));
     let through = format!("out/{}", mark());
     let file = |name: &str| entry(name, EntryType::Regular, "", b"got out");
     let whole = pack(&[entry("noise", EntryType::Regular, "", &noise(100_000))]);
@@ -36,7 +37,7 @@ fn all() -> Vec<Hostile> {
         hostile(
             "a link and a file through it",
             "only files and folders",
-            pack(&[entry("out", EntryType::Symlink, "/tmp", b""), file(&through)]),
+            pack(&[entry("out", EntryType::Symlink, &elsewhere, b""), file(&through)]),
         ),
         hostile(
             "a second name of a file of the host",
@@ -134,8 +135,7 @@ async fn submit(world: &World, sha256: &str, test: &str) -> String {
 pub fn nothing_escaped() {
     let kept = test_cache().join("agent/projects");
     assert!(kept.is_dir(), "{}", kept.display());
-    for root in [kept, PathBuf::from("/tmp")] {
-        let depth = if root == Path::new("/tmp") { 1 } else { 4 };
+    for (root, depth) in [(kept, 4), (std::env::temp_dir(), 1)] {
         find(&root, depth, &|name| assert!(!name.contains(&mark()), "{name} in {}", root.display()));
     }
     for hostile in all() {
