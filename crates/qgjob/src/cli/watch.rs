@@ -202,6 +202,9 @@ fn left(code: ExitCode, subjects: &[Subject]) -> Failure {
     })
 }
 
+/// Prints a line.
+type Print<'a> = dyn FnMut(&str) -> io::Result<()> + Send + 'a;
+
 /// Tells what happens.
 struct Teller<'a> {
     context: &'a Context,
@@ -211,7 +214,7 @@ struct Teller<'a> {
     heartbeat: Duration,
     told: Instant,
     lost: Option<Instant>,
-    print: Box<dyn FnMut(&str) -> io::Result<()> + Send + 'a>,
+    print: Box<Print<'a>>,
 }
 
 impl<'a> Teller<'a> {
