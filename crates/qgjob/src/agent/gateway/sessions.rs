@@ -126,7 +126,11 @@ async fn create_now(shared: &Arc<Shared>, mut command: Command) -> (Response, Op
 /// Ends a session as its client wishes, after a last look at the screen.
 pub async fn end(shared: &Arc<Shared>, session: &str, command: Command) -> Response {
     take_screenshot(shared).await;
-    let response = proxy::forward(shared, command).await;
+    // Appium asks the device to let go and may wait for minutes; a test's teardown, or its whole worker, with it.
+    let Ok(response) = tokio::time::timeout(END_LIMIT, proxy::forward(shared, command)).await else {
+        shared.book().facts.appium_hung = true;
+        return over(&format!("Appium did not end the session within {} s", END_LIMIT.as_secs()));
+    };
     if response.status().is_success() || response.status() == StatusCode::NOT_FOUND {
         shared.book().forget(session);
     }
