@@ -1,13 +1,26 @@
 //! Phones that refuse, lie, die and hang under a job: infrastructure pays, the tests are not blamed.
 
+use std::time::{Duration, Instant};
+
 use simulated_android::Fault;
 
+use super::project::Project;
 use super::{End, ends, still_works};
 use crate::world::{BUGGY, GOOD, World};
 
 const PASSED: End<'_> = End { code: 0, conclusion: "passed", reason: "tests_passed" };
 const ABOUT: &str = "--test=tests/about.spec.js";
+const SLOW: &str = "--test=tests-special/slow.spec.js";
 const NO_RETRY: &str = "--retries=0";
+/// A test that gives the phone 5 s once it has it.
+const IMPATIENT: &str = r#"const { test } = require("appwright");
+let started;
+test.beforeEach(() => { started = Date.now(); });
+test("asks again and again", async ({ device }) => {
+  test.setTimeout(Date.now() - started + 5_000);
+  console.log("second 1 of 5");
+  for (;;) await device.getByText("Welcome to Demo").getText();
+});"#;
 
 fn errored(reason: &str) -> End<'_> {
     End { code: 10, conclusion: "errored", reason }
@@ -20,6 +33,22 @@ fn fault(world: &World, fault: &Fault) {
 
 fn sessions(world: &World) -> u64 {
     world.phones.iter().map(|one| one.phone.truth().automation_sessions).sum()
+}
+
+/// Submits a slow test and waits until it is in the midst of its steps.
+async fn in_session(world: &World, args: &[&str]) -> String {
+    let id = world.submit(args).await;
+    in_its_midst(world, &id).await;
+    id
+}
+
+async fn in_its_midst(world: &World, id: &str) {
+    // The first test waits for Appium's start, which takes long on a busy machine.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !world.qgjob(&["logs", "--job-id", id, "--stream=test"]).await.out.contains("second 1 of") {
+        assert!(Instant::now() < deadline, "no test used the phone: {}", world.job(id).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 fn detail(job: &serde_json::Value) -> &str {
@@ -67,4 +96,36 @@ async fn a_phone_that_does_not_take_the_app_gets_no_test() {
     let job = ends(&world, &id, PASSED, "a slow phone").await;
     assert!(job["install"]["duration_ms"].as_u64().unwrap() >= 3_000, "{job}");
     still_works(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_dies_under_a_test_is_not_the_tests_failure() {
+    let world = World::new(1).await;
+    // The app's own death is the test's business.
+    let id = in_session(&world, &[GOOD, SLOW]).await;
+    fault(&world, &Fault::Crash);
+    let job =
+        ends(&world, &id, End { code: 1, conclusion: "failed", reason: "tests_failed" }, "a crash").await;
+    assert_eq!((job["attempts"].as_u64(), job["tests"]["failed"].as_u64()), (Some(1), Some(1)), "{job}");
+
+    let id = in_session(&world, &[GOOD, SLOW, NO_RETRY]).await;
+    fault(&world, &Fault::KillInstrumentation);
+    ends(&world, &id, errored("device_fault"), "a dead automation server").await;
+
+    let id = in_session(&world, &[GOOD, SLOW, "--env=SLOW_SECONDS=4"]).await;
+    fault(&world, &Fault::Reboot { ms: 2_000 });
+    let job = ends(&world, &id, PASSED, "a phone that restarts").await;
+    assert_eq!((job["attempts"].as_u64(), job["infra_faults"].as_u64()), (Some(2), Some(1)), "{job}");
+
+    // The test's own time is over before anybody else's.
+    let project = Project::new();
+    project.write("tests/impatient.spec.js", IMPATIENT);
+    let id = project.submit(&world, &[GOOD, "--test=tests/impatient.spec.js", NO_RETRY]).await;
+    in_its_midst(&world, &id).await;
+    fault(&world, &Fault::HangInstrumentation);
+    ends(&world, &id, errored("device_fault"), "an automation server that does not answer").await;
+    fault(&world, &Fault::Heal);
+    still_works(&world).await;
+    let truth = world.phones[0].phone.truth();
+    assert_eq!(truth.app_installs().len(), 1, "no fault cost an install");
 }
