@@ -58,7 +58,7 @@ async fn only_the_lease_that_lives_appends() {
 
 #[tokio::test]
 async fn a_follower_sees_every_byte_and_the_end() {
-    let world = World::new().await;
+    let world = World::with(|config| config.lease = Duration::from_secs(300)).await;
     let running = world.running("own").await;
     let text: String = (0..200).map(|at| format!("line {at} äöü €\n")).collect();
     let followers = ["?follow=true", "?follow=true&offset=0"].map(|rest| {

@@ -57,7 +57,7 @@ async fn a_stop_answers_those_who_wait_and_keeps_what_was_accepted() {
 
 #[tokio::test]
 async fn a_stop_is_announced_and_a_request_in_flight_is_finished() {
-    let world = World::with(|config| config.drain_delay = Duration::from_millis(700)).await;
+    let world = World::with(|config| config.drain_delay = Duration::from_secs(3)).await;
     let member = world.member("own").await;
     let bytes = vec![7_u8; 50_000];
     let begun: Value =
@@ -66,7 +66,7 @@ async fn a_stop_is_announced_and_a_request_in_flight_is_finished() {
     // A body that takes longer than the server is told to live.
     let pieces: Vec<Vec<u8>> = bytes.chunks(5_000).map(<[u8]>::to_vec).collect();
     let slow = futures_util::stream::iter(pieces).then(|piece| async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         Ok::<_, std::convert::Infallible>(piece)
     });
     let body = reqwest::Body::wrap_stream(slow);
