@@ -77,9 +77,9 @@ async fn a_server_killed_twenty_times_loses_no_job_and_ends_none_twice() {
             .sum::<u64>();
         one_end_each(&world, run).await;
     }
-    // A lease of 6 s, a backoff of at most 4 s, and the work itself.
+    // A lease of 6 s, a backoff of at most 4 s, and the work itself, on a machine that may be busy otherwise.
     assert!(
-        last_start.elapsed() < Duration::from_secs(40),
+        last_start.elapsed() < Duration::from_secs(90),
         "{:?} after the last start",
         last_start.elapsed()
     );
