@@ -118,7 +118,7 @@ impl Dispatch {
             while let Ok(ask) = inbox.asks.try_recv() {
                 supersede(&mut asks, ask);
             }
-            if devices_are_stale && !asks.is_empty() {
+            if devices_are_stale {
                 devices_are_stale = !self.refresh_devices().await;
             }
             // A board that was wrong is read anew, and what still waits is served by it.
@@ -173,7 +173,6 @@ impl Dispatch {
                     }
                 }
                 Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => devices_are_stale = true,
-                Fact::JobStarted { .. } | Fact::AttemptEnded { .. } => devices_are_stale = true,
                 _ => {}
             }
             if let Some(job) = event.job_id {

@@ -116,12 +116,16 @@ impl Board {
                 if let Some(group) = self.groups.get_mut(group_id) {
                     group.running.insert(*device_id);
                 }
+                self.turn(*device_id, device::State::Idle, device::State::Busy);
                 self.remove(*group_id, job);
             }
             Fact::JobCompleted { group_id, from: Status::Queued | Status::Scheduled, .. } => {
                 self.remove(*group_id, job);
             }
-            Fact::AttemptEnded { device_id, .. } => self.free(*device_id),
+            Fact::AttemptEnded { device_id, .. } => {
+                self.free(*device_id);
+                self.turn(*device_id, device::State::Busy, device::State::Idle);
+            }
             _ => {}
         }
     }
@@ -131,6 +135,15 @@ impl Board {
             group.running.remove(&device);
         }
         self.groups.retain(|_, group| !group.waiting.is_empty() || !group.running.is_empty());
+    }
+
+    /// A device that is offline or drained stays so, whatever it runs.
+    fn turn(&mut self, device: device::Id, from: device::State, to: device::State) {
+        if let Some(device) = self.devices.get_mut(&device)
+            && device.state == from
+        {
+            device.state = to;
+        }
     }
 
     fn forget_if_empty(&mut self, id: group::Id) {

@@ -42,7 +42,11 @@ async fn a_stop_answers_those_who_wait_and_keeps_what_was_accepted() {
     let folder = world.stop().await;
     assert!(began.elapsed() < Duration::from_secs(9), "nobody had to be cut off: {:?}", began.elapsed());
     assert_eq!(poll.await.unwrap(), StatusCode::NOT_MODIFIED);
-    assert_eq!(claim.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE, "the agent asks again under the same id");
+    assert_eq!(
+        claim.await.unwrap(),
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the agent asks again under the same id"
+    );
     all.await.unwrap();
 
     let world = World::at(folder, |_| {}).await;

@@ -271,7 +271,9 @@ async fn claims(world: &World) -> f64 {
     let url = format!("{}/metrics", world.url());
     let answer = reqwest::Client::new().get(url).bearer_auth(world.token()).send().await.unwrap();
     let text = answer.text().await.unwrap();
-    let counts = text.lines().filter(|line| line.starts_with("qgjob_http_requests_total{") && line.contains("/claim\""));
+    let counts = text
+        .lines()
+        .filter(|line| line.starts_with("qgjob_http_requests_total{") && line.contains("/claim\""));
     counts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
