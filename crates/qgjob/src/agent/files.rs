@@ -15,6 +15,24 @@ pub struct Files {
     most_bytes: u64,
 }
 
+/// A file that is being fetched. What is not taken over is removed, also when nobody waits for it any more.
+#[derive(Debug)]
+pub struct Half(PathBuf);
+
+impl Half {
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        // Once taken over it is gone, and it may never have been begun.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 impl Files {
     /// The files in `dir`, which is made. Beyond `most_bytes` in all, what was used longest ago is removed.
     ///
@@ -49,16 +67,16 @@ impl Files {
     }
 
     /// Where to write what is being fetched.
-    pub fn half(&self, id: &str) -> PathBuf {
-        self.dir.join(format!(".half-{id}"))
+    pub fn half(&self, id: &str) -> Half {
+        Half(self.dir.join(format!(".half-{id}")))
     }
 
     /// Takes over a file that was written to [`Files::half`] and whose bytes were checked.
     ///
     /// # Errors
     /// When the folder cannot be changed.
-    pub fn put(&self, half: &Path, sha256: Sha256) -> io::Result<()> {
-        fs::rename(half, self.dir.join(sha256.to_string()))?;
+    pub fn put(&self, half: &Half, sha256: Sha256) -> io::Result<()> {
+        fs::rename(half.path(), self.dir.join(sha256.to_string()))?;
         self.evict(&sha256.to_string())
     }
 
@@ -102,7 +120,7 @@ mod tests {
 
     fn put(files: &Files, name: u8, bytes: usize) {
         let half = files.half(&name.to_string());
-        fs::write(&half, vec![name; bytes]).unwrap();
+        fs::write(half.path(), vec![name; bytes]).unwrap();
         files.put(&half, Sha256([name; 32])).unwrap();
     }
 

@@ -92,15 +92,8 @@ impl Kit {
         }
         let call = || async {
             let half = self.files.half(&self.new_id());
-            let fetched = link.fetch_input(lease.attempt_id, what, wanted, &half).await;
-            match fetched {
-                Ok(()) => self.files.put(&half, wanted).map_err(link::Error::from),
-                Err(error) => {
-                    // What is half fetched is of no use, and may not even exist.
-                    let _ = std::fs::remove_file(&half);
-                    Err(error)
-                }
-            }
+            link.fetch_input(lease.attempt_id, what, wanted, half.path()).await?;
+            self.files.put(&half, wanted).map_err(link::Error::from)
         };
         link::persist(&hold.over, call).await.map_err(|error| failed(&error))?;
         match self.files.take(wanted, to) {

@@ -126,19 +126,19 @@ async fn a_full_agent_says_so_and_goes_on_when_there_is_space() {
     let done = world.qgjob(&["app", "upload", ORG, GOOD, app.to_str().unwrap()]).await;
     assert_eq!(done.code, 0, "{done:?}");
     let cache = std::fs::canonicalize(test_cache()).unwrap().join("agent");
-    let (state, builds) = (world.bench.path("agent"), cache.join("builds"));
-    for dir in [&state, &builds] {
+    let (state, files) = (world.bench.path("agent"), cache.join("files"));
+    for dir in [&state, &files] {
         std::fs::create_dir_all(dir).unwrap();
     }
     let mut command = world.command();
     command.args(["agent", "run", "--name=rack", "--heartbeat=1s"]);
     command.args(["--state-dir", state.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap()]);
     command.arg(format!("--adb-port={}", world.bench.adb.port()));
-    let agent = Cramped::start(&command, "16m", &[&state, &builds], &world.bench.path("agent.log"));
+    let agent = Cramped::start(&command, "16m", &[&state, &files], &world.bench.path("agent.log"));
     world.wait_for_phones(1).await;
 
     let fault = End { code: 10, conclusion: "errored", reason: "agent_fault" };
-    for disk in [&builds, &state] {
+    for disk in [&files, &state] {
         let filling = agent.fill(disk);
         let id = world.submit(&[GOOD, "--test=tests/about.spec.js", "--retries=0"]).await;
         let job = ends(&world, &id, fault, &format!("{} is full", disk.display())).await;
@@ -148,7 +148,7 @@ async fn a_full_agent_says_so_and_goes_on_when_there_is_space() {
         let left: Vec<_> = std::fs::read_dir(agent.inside(&state).join("attempts")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
     }
-    let halves = std::fs::read_dir(agent.inside(&builds)).unwrap().map(|entry| entry.unwrap().file_name());
+    let halves = std::fs::read_dir(agent.inside(&files)).unwrap().map(|entry| entry.unwrap().file_name());
     let halves: Vec<_> = halves.filter(|name| name.to_string_lossy().contains("half")).collect();
     assert!(halves.is_empty(), "{halves:?}");
     // With its retries, a job outlives a disk that is full for a while.
