@@ -248,6 +248,9 @@ fn broken(finished: &Finished, closing: &Closing) -> Option<Fault> {
     if facts.appium_hung {
         return fault("Appium did not answer in time".to_owned());
     }
+    if let Some(reason) = closing.failed.first() {
+        return fault(format!("a session could not be ended: {reason}"));
+    }
     if let Some(reason) = facts.sessions_failed.last() {
         return fault(format!("no session on the device: {reason}"));
     }
