@@ -38,7 +38,7 @@ impl Attempt<'_> {
     /// Runs the tests and leaves the device clean.
     pub(super) async fn test(&self, prepared: Prepared) -> (Evidence, Vec<Kept>) {
         match self.set_up(&prepared).await {
-            Ok(bench) => self.run_on(bench, prepared.appium_port).await,
+            Ok(bench) => self.run_on(bench).await,
             Err(halt) => (self.halted(halt), Vec::new()),
         }
     }
@@ -102,7 +102,7 @@ impl Attempt<'_> {
         tools
     }
 
-    async fn run_on(&self, bench: Bench, appium_port: u16) -> (Evidence, Vec<Kept>) {
+    async fn run_on(&self, bench: Bench) -> (Evidence, Vec<Kept>) {
         let Bench { workspace, gateway, plan } = bench;
         let printed = match Sending::start(self.link.clone(), self.hold.clone(), LogStream::Test, &self.dir) {
             Ok(printed) => printed,
@@ -120,7 +120,6 @@ impl Attempt<'_> {
         tries.close().await;
         printed.close().await;
         drop(workspace);
-        tracing::debug!(appium_port, sessions = closing.facts.sessions_created, "the gateway is closed");
         self.conclude(halt, finished, &closing)
     }
 
