@@ -181,7 +181,8 @@ impl Link {
         to: &Path,
     ) -> Result<(), Error> {
         let answer = send(self.request(Method::GET, &format!("/attempts/{id}/inputs/{what}"))).await?;
-        let mut file = tokio::fs::File::create_new(to).await?;
+        // Made in this thread: an abandoned call's `create` could otherwise happen after its caller has tidied up.
+        let mut file = tokio::fs::File::from_std(std::fs::File::create_new(to)?);
         let mut digest = sha2::Sha256::new();
         let mut body = answer.bytes_stream();
         while let Some(piece) = body.next().await {
