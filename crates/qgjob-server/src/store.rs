@@ -252,6 +252,17 @@ pub enum EventFilter {
     Job(job::Id),
 }
 
+/// Where an app version stands in the list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// When it was bound.
+    pub created_at: Timestamp,
+    /// Whose it is.
+    pub org_id: OrgId,
+    /// The label.
+    pub app_version_id: AppVersionId,
+}
+
 /// A group with jobs that are not over.
 #[derive(Debug, Clone)]
 pub struct GroupRow {
@@ -425,8 +436,13 @@ pub trait Store: Send + Sync + 'static {
     async fn artifact(&self, scope: &Scope, id: artifact::Id) -> Result<Option<(Artifact, OrgId)>>;
     /// An app version.
     async fn app_version(&self, org: &OrgId, id: &AppVersionId) -> Result<Option<AppVersion>>;
-    /// App versions of the scope, newest first.
-    async fn app_versions(&self, scope: &Scope, limit: u32) -> Result<Vec<AppVersion>>;
+    /// App versions of the scope, newest first, those that stand behind `before`.
+    async fn app_versions(
+        &self,
+        scope: &Scope,
+        before: Option<Listed>,
+        limit: u32,
+    ) -> Result<Vec<AppVersion>>;
     /// Devices visible to the scope, by name.
     async fn devices(&self, scope: &Scope) -> Result<Vec<Device>>;
     /// Agents, by name.

@@ -1,18 +1,27 @@
 //! Agents, as an admin sees them.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use qgjob_core::api::page::Page;
 use qgjob_core::model::agent::{self, Agent};
 
 use super::App;
 use super::auth::Admin;
+use super::extract::Query;
+use super::page::{self, PageQuery};
 use super::problem::Rejection;
 
-/// Agents, by name.
-#[utoipa::path(get, path = "/agents", tag = "agents", responses((status = 200, body = Vec<Agent>)))]
-pub async fn list(State(app): State<App>, _: Admin) -> Result<Json<Vec<Agent>>, Rejection> {
-    Ok(Json(app.store.agents().await?))
+/// Agents, oldest first.
+#[utoipa::path(get, path = "/agents", tag = "agents", params(PageQuery),
+    responses((status = 200, body = Page<Agent>)))]
+pub async fn list(
+    State(app): State<App>,
+    _: Admin,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Page<Agent>>), Rejection> {
+    page::of(app.store.agents().await?, |agent| agent.id, &query, &uri)
 }
 
 /// An agent.

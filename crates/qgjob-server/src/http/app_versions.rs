@@ -1,9 +1,14 @@
 //! Labels of builds.
 
+use std::fmt;
+use std::str::FromStr;
+
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
 use qgjob_core::api::app_versions::{AppVersionView, NewAppVersion};
+use qgjob_core::api::page::Page;
 use qgjob_core::model::build::AppVersion;
 use qgjob_core::model::name::{AppVersionId, OrgId};
 use qgjob_core::model::refusal::Refusal;
@@ -13,7 +18,9 @@ use utoipa::IntoParams;
 use super::App;
 use super::auth::Member;
 use super::extract::{Body, Query};
+use super::page::{PageQuery, Window};
 use super::problem::Rejection;
+use crate::store::Listed;
 
 fn view(app_version: AppVersion) -> AppVersionView {
     AppVersionView { schema: "qgjob.app_version/v1".to_owned(), app_version }
@@ -53,30 +60,50 @@ pub async fn create(
     Ok((if existed { StatusCode::OK } else { StatusCode::CREATED }, Json(view(bound))))
 }
 
-/// Which app versions to list.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields, default)]
-pub struct ListQuery {
-    /// At most so many, 50 by default.
-    pub limit: Option<u32>,
+/// Where a list of app versions goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place(Listed);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listed { created_at, org_id, app_version_id } = &self.0;
+        write!(f, "{}/{org_id}/{app_version_id}", created_at.as_millisecond())
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '/');
+        let mut next = || parts.next().ok_or(());
+        let created_at = next()?.parse().map_err(drop)?;
+        let created_at = Timestamp::from_millisecond(created_at).map_err(drop)?;
+        let org_id = next()?.parse().map_err(drop)?;
+        let app_version_id = next()?.parse().map_err(drop)?;
+        Ok(Self(Listed { created_at, org_id, app_version_id }))
+    }
 }
 
 /// App versions, newest first.
-#[utoipa::path(get, path = "/app-versions", tag = "app versions", params(ListQuery),
-    responses((status = 200, body = Vec<AppVersionView>)))]
+#[utoipa::path(get, path = "/app-versions", tag = "app versions", params(PageQuery),
+    responses((status = 200, body = Page<AppVersionView>)))]
 pub async fn list(
     State(app): State<App>,
     member: Member,
-    Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<AppVersionView>>, Rejection> {
-    use qgjob_core::api::page::{DEFAULT_LIMIT, MAX_LIMIT};
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Rejection::field("limit", format!("the limit must be 1 to {MAX_LIMIT}")));
-    }
-    let found = app.store.app_versions(&member.scope, limit).await?;
-    Ok(Json(found.into_iter().map(view).collect()))
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Page<AppVersionView>>), Rejection> {
+    let window = Window::<Place>::read(query.cursor.as_deref(), query.limit, uri.path())?;
+    let before = window.before.as_ref().map(|place| place.0.clone());
+    let found = app.store.app_versions(&member.scope, before, window.to_read()).await?;
+    let place = |version: &AppVersion| {
+        let AppVersion { created_at, org_id, app_version_id, .. } = version.clone();
+        Place(Listed { created_at, org_id, app_version_id })
+    };
+    let (headers, page) = window.page(found, place, &uri);
+    let items = page.items.into_iter().map(view).collect();
+    Ok((headers, Json(Page { items, next_cursor: page.next_cursor })))
 }
 
 /// Whose label is meant.

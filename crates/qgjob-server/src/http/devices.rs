@@ -1,12 +1,16 @@
 //! Devices and the queue.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::HeaderMap;
+use qgjob_core::api::page::Page;
 use qgjob_core::api::queue::GroupView;
 use qgjob_core::model::device::{self, Device};
 
 use super::App;
 use super::auth::{Admin, Member};
+use super::extract::Query;
+use super::page::{self, PageQuery};
 use super::problem::Rejection;
 use crate::store::Scope;
 
@@ -16,10 +20,16 @@ pub async fn queue(State(app): State<App>, member: Member) -> Json<Vec<GroupView
     Json(app.dispatch.queue(&member.scope))
 }
 
-/// Devices that the caller's jobs can use, by name.
-#[utoipa::path(get, path = "/devices", tag = "devices", responses((status = 200, body = Vec<Device>)))]
-pub async fn list(State(app): State<App>, member: Member) -> Result<Json<Vec<Device>>, Rejection> {
-    Ok(Json(visible(&app, &member.scope).await?))
+/// Devices that the caller's jobs can use, oldest first.
+#[utoipa::path(get, path = "/devices", tag = "devices", params(PageQuery),
+    responses((status = 200, body = Page<Device>)))]
+pub async fn list(
+    State(app): State<App>,
+    member: Member,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Page<Device>>), Rejection> {
+    page::of(visible(&app, &member.scope).await?, |device| device.id, &query, &uri)
 }
 
 /// A device.

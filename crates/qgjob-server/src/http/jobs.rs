@@ -23,7 +23,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::auth::Member;
 use super::extract::Query;
-use super::page::Window;
+use super::page::{self, PageQuery, Window};
 use super::problem::Rejection;
 use super::runs;
 use super::wait::{self, Versioned, WaitQuery};
@@ -199,38 +199,49 @@ fn same_again(job: Job, name: Option<String>, labels: run::Labels) -> NewRun {
 }
 
 /// The job's attempts, oldest first.
-#[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs", responses((status = 200, body = Vec<AttemptView>)))]
+#[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs", params(PageQuery),
+    responses((status = 200, body = Page<AttemptView>)))]
 pub async fn attempts(
     State(app): State<App>,
     member: Member,
     Path(id): Path<String>,
-) -> Result<Json<Vec<AttemptView>>, Rejection> {
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Page<AttemptView>>), Rejection> {
     let (job, _) = find(&app, &member.scope, &id).await?;
     let found = app.store.attempts(job.id).await?;
-    Ok(Json(found.into_iter().map(|(attempt, device_name)| AttemptView { attempt, device_name }).collect()))
+    let views = found.into_iter().map(|(attempt, device_name)| AttemptView { attempt, device_name });
+    page::of(views.collect(), |view| view.attempt.id, &query, &uri)
 }
 
 /// The tries of the job's tests, in the order they ended.
-#[utoipa::path(get, path = "/jobs/{id}/tests", tag = "jobs", responses((status = 200, body = Vec<TryView>)))]
+#[utoipa::path(get, path = "/jobs/{id}/tests", tag = "jobs", params(PageQuery),
+    responses((status = 200, body = Page<TryView>)))]
 pub async fn tests(
     State(app): State<App>,
     member: Member,
     Path(id): Path<String>,
-) -> Result<Json<Vec<TryView>>, Rejection> {
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Page<TryView>>), Rejection> {
     let (job, _) = find(&app, &member.scope, &id).await?;
     let found = app.store.tries(job.id).await?;
-    Ok(Json(found.into_iter().map(|(attempt_id, result)| TryView { attempt_id, result }).collect()))
+    let views = found.into_iter().map(|(attempt_id, result)| TryView { attempt_id, result });
+    page::of(views.collect(), |view| format!("{}-{:010}", view.attempt_id, view.result.seq), &query, &uri)
 }
 
 /// The files kept from the job's attempts.
-#[utoipa::path(get, path = "/jobs/{id}/artifacts", tag = "jobs", responses((status = 200, body = Vec<Artifact>)))]
+#[utoipa::path(get, path = "/jobs/{id}/artifacts", tag = "jobs", params(PageQuery),
+    responses((status = 200, body = Page<Artifact>)))]
 pub async fn artifacts(
     State(app): State<App>,
     member: Member,
     Path(id): Path<String>,
-) -> Result<Json<Vec<Artifact>>, Rejection> {
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Page<Artifact>>), Rejection> {
     let (job, _) = find(&app, &member.scope, &id).await?;
-    Ok(Json(app.store.artifacts(job.id).await?))
+    page::of(app.store.artifacts(job.id).await?, |artifact| artifact.id, &query, &uri)
 }
 
 /// Why the job waits, or why it ended as it did.

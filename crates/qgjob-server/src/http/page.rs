@@ -1,12 +1,47 @@
 //! Lists in pages. A cursor is the last id that was shown and a digest of the filters, so that it cannot be used with
 //! others.
 
+use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use qgjob_core::api::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use qgjob_core::api::problem::Code;
+use serde::Deserialize;
 use sha2::Digest;
+use utoipa::IntoParams;
 
 use super::problem::Rejection;
+
+/// Which page of a list without filters.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+pub struct PageQuery {
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// At most so many, 50 by default and at most 200.
+    pub limit: Option<u32>,
+}
+
+/// A page of a list that is at hand whole. It is put in the order of its keys, which no two items share, so that what
+/// comes or goes between two pages moves nothing else.
+///
+/// # Errors
+/// `invalid_cursor`, or `invalid_request` for a bad limit.
+pub fn of<T, Key>(
+    mut items: Vec<T>,
+    key: impl Fn(&T) -> Key,
+    query: &PageQuery,
+    uri: &Uri,
+) -> Result<(HeaderMap, Json<Page<T>>), Rejection>
+where
+    Key: Ord + std::str::FromStr + std::fmt::Display,
+{
+    let window = Window::read(query.cursor.as_deref(), query.limit, uri.path())?;
+    items.retain(|item| window.before.as_ref().is_none_or(|last| key(item) > *last));
+    items.sort_by_cached_key(&key);
+    let (headers, page) = window.page(items, key, uri);
+    Ok((headers, Json(page)))
+}
 
 /// Where a page begins and how long it is.
 #[derive(Debug)]
@@ -65,6 +100,8 @@ impl<Id: std::str::FromStr + std::fmt::Display> Window<Id> {
                 .split('&')
                 .filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
             let query: String = kept.map(|pair| format!("{pair}&")).collect();
+            // In a query a plus is a space.
+            let cursor = cursor.replace('+', "%2B");
             let link = format!("<{}?{query}cursor={cursor}>; rel=\"next\"", uri.path());
             headers.extend(HeaderValue::from_str(&link).ok().map(|link| (header::LINK, link)));
         }

@@ -1,16 +1,18 @@
 //! Tokens: make, list, remove; and who the caller is.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::{HeaderMap, StatusCode};
 use jiff::SignedDuration;
+use qgjob_core::api::page::Page;
 use qgjob_core::api::problem::{Code, Problem};
 use qgjob_core::api::tokens::{NewToken, TokenWithSecret, WhoAmI};
 use qgjob_core::model::token::{self, Kind, Token, secret};
 
 use super::App;
 use super::auth::{Admin, Caller};
-use super::extract::Body;
+use super::extract::{Body, Query};
+use super::page::{self, PageQuery};
 use super::problem::Rejection;
 use crate::credential::hash;
 
@@ -61,10 +63,16 @@ fn check(new: &NewToken) -> Result<u64, Rejection> {
     if problem.errors.is_empty() { Ok(ttl) } else { Err(problem.into()) }
 }
 
-/// Tokens, newest first, without their secrets.
-#[utoipa::path(get, path = "/tokens", tag = "tokens", responses((status = 200, body = Vec<Token>)))]
-pub async fn list(State(app): State<App>, _: Admin) -> Result<Json<Vec<Token>>, Rejection> {
-    Ok(Json(app.store.tokens().await?))
+/// Tokens, oldest first, without their secrets.
+#[utoipa::path(get, path = "/tokens", tag = "tokens", params(PageQuery),
+    responses((status = 200, body = Page<Token>)))]
+pub async fn list(
+    State(app): State<App>,
+    _: Admin,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Page<Token>>), Rejection> {
+    page::of(app.store.tokens().await?, |token| token.id, &query, &uri)
 }
 
 /// Ends a token at once.

@@ -49,8 +49,8 @@ use self::transaction::{Tx, Verb};
 use self::writer::{Command, Writer};
 use super::{
     Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Gauges, GroupRow, JobFacts,
-    JobFilter, PhaseChange, Report, Result, Rules, RunFilter, Scope, Seen, SeenReply, Store, Submission,
-    Swept, WaitingJob,
+    JobFilter, Listed, PhaseChange, Report, Result, Rules, RunFilter, Scope, Seen, SeenReply, Store,
+    Submission, Swept, WaitingJob,
 };
 
 /// Commands that may wait for the writer before callers have to wait to hand theirs over.
@@ -393,9 +393,14 @@ impl Store for Sqlite {
         self.reads.run(move |c| transaction::first(c, sql, (Word(org), Word(id)), library::app_version)).await
     }
 
-    async fn app_versions(&self, scope: &Scope, limit: u32) -> Result<Vec<AppVersion>> {
+    async fn app_versions(
+        &self,
+        scope: &Scope,
+        before: Option<Listed>,
+        limit: u32,
+    ) -> Result<Vec<AppVersion>> {
         let scope = scope.clone();
-        self.reads.run(move |c| read::app_versions(c, &scope, limit)).await
+        self.reads.run(move |c| read::app_versions(c, &scope, before, limit)).await
     }
 
     async fn devices(&self, scope: &Scope) -> Result<Vec<Device>> {

@@ -144,7 +144,7 @@ async fn an_artifact_is_checked_kept_once_and_served_harmless() {
     assert_eq!(known["upload"], false, "the org has the bytes");
     let listed: Value =
         running.member.get(&format!("/api/v1/jobs/{}/artifacts", running.job)).await.ok().await;
-    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
 
     let content = format!("/api/v1/artifacts/{id}/content");
     let whole = running.member.get(&content).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::world::{Expect, World};
+use crate::world::{Caller, Expect, World, new_app_version};
 
 #[tokio::test]
 async fn a_walk_sees_each_run_once_while_others_are_made() {
@@ -39,19 +39,58 @@ async fn a_walk_over_the_jobs_of_a_run_keeps_their_order() {
     let member = world.member("own").await;
     let names: Vec<String> = (0..23).map(|at| format!("{at}.spec.js")).collect();
     let made = member.submit("own", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    let path = format!("/api/v1/jobs?run_id={}&limit=5", made["run_id"].as_str().unwrap());
+    let seen: Vec<Value> = walk(&member, &path).await.into_iter().map(|job| job["test"].clone()).collect();
+    assert_eq!(seen, names);
+}
+
+/// The items of all pages from `path` on.
+async fn walk(caller: &Caller, path: &str) -> Vec<Value> {
+    let (mut items, mut cursor) = (Vec::new(), String::new());
     loop {
-        let path = format!("/api/v1/jobs?run_id={}&limit=5{cursor}", made["run_id"].as_str().unwrap());
-        let page: Value = member.get(&path).await.ok().await;
-        seen.extend(
-            page["items"].as_array().unwrap().iter().map(|job| job["test"].as_str().unwrap().to_owned()),
-        );
+        let page: Value = caller.get(&format!("{path}{cursor}")).await.ok().await;
+        items.extend(page["items"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
+            Some(next) => cursor = format!("&cursor={}", next.replace('+', "%2B")),
+            None => return items,
         }
     }
-    assert_eq!(seen, names);
+}
+
+#[tokio::test]
+async fn every_long_list_comes_in_pages() {
+    let world = World::new().await;
+    let running = world.running("own").await;
+    let member = world.member("own").await;
+    let digest = member.upload("own", "app", b"app").await;
+    let labels: Vec<String> = (0..5).map(|at| format!("feature/x+{at}")).collect();
+    for label in &labels {
+        let body = new_app_version("own", label, &digest, 3);
+        member.post("/api/v1/app-versions", &body).await.status_is(StatusCode::CREATED).await;
+        world.agent(label.split('/').next_back().unwrap()).await;
+    }
+    let listed = walk(&member, "/api/v1/app-versions?limit=2").await;
+    let mut bound: Vec<&str> = listed
+        .iter()
+        .filter_map(|view| view["app_version_id"].as_str())
+        .filter(|id| id.contains('+'))
+        .collect();
+    bound.sort_unstable();
+    assert_eq!(bound, labels);
+    let job = running.lease.job_id;
+    for (path, at_least) in [
+        ("agents".to_owned(), 6),
+        ("devices".to_owned(), 6),
+        ("tokens".to_owned(), 6),
+        (format!("jobs/{job}/attempts"), 1),
+        (format!("jobs/{job}/tests"), 0),
+        (format!("jobs/{job}/artifacts"), 0),
+    ] {
+        let whole: Value = world.admin.get(&format!("/api/v1/{path}?limit=200")).await.ok().await;
+        let paged = walk(&world.admin, &format!("/api/v1/{path}?limit=1")).await;
+        assert_eq!(whole["items"], Value::Array(paged.clone()), "{path}");
+        assert!(paged.len() >= at_least, "{path}: {}", paged.len());
+    }
 }
 
 #[tokio::test]

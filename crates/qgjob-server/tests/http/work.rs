@@ -19,7 +19,8 @@ async fn a_registration_token_works_once() {
     let first: Value = newcomer.post("/agent/v1/register", &body).await.ok().await;
     newcomer.post("/agent/v1/register", &body).await.problem("unauthenticated").await;
     let agents: Value = world.admin.get("/api/v1/agents").await.ok().await;
-    assert_eq!((agents.as_array().unwrap().len(), &agents[0]["id"]), (1, &first["agent_id"]));
+    let agents = agents["items"].as_array().unwrap();
+    assert_eq!((agents.len(), &agents[0]["id"]), (1, &first["agent_id"]));
 }
 
 #[tokio::test]
@@ -42,9 +43,11 @@ async fn a_job_runs_from_claim_to_verdict() {
     assert_eq!((run["conclusion"].as_str(), run["exit_code"].as_u64()), (Some("passed"), Some(0)));
     assert_eq!(run["installs"], json!({"made": 1, "avoided": 0}));
     let tests: Value = running.member.get(&format!("/api/v1/jobs/{}/tests", running.job)).await.ok().await;
-    assert_eq!((tests.as_array().unwrap().len(), &tests[0]["status"]), (1, &json!("passed")));
+    let tests = tests["items"].as_array().unwrap();
+    assert_eq!((tests.len(), &tests[0]["status"]), (1, &json!("passed")));
     let attempts: Value =
         running.member.get(&format!("/api/v1/jobs/{}/attempts", running.job)).await.ok().await;
+    let attempts = &attempts["items"];
     assert_eq!((&attempts[0]["outcome"], &attempts[0]["device_name"]), (&json!("passed"), &json!("phone")));
     let device: Value =
         running.member.get(&format!("/api/v1/devices/{}", running.agent.device)).await.ok().await;

@@ -8,6 +8,7 @@ use qgjob_core::model::name::{AppVersionId, OrgId};
 
 use super::Context;
 use super::failure::{Failure, Result};
+use super::jobs::PageFlags;
 use super::submit::{org, read_build, upload_build};
 use crate::output::{self, GOOD, size};
 
@@ -26,12 +27,7 @@ pub enum App {
     },
     /// List labels, newest first
     #[command(after_help = "Example:\n  qgjob app list -o json")]
-    List {
-        /// How many at most, 1 to 200
-        #[arg(long, value_name = "N", default_value_t = qgjob_core::api::page::DEFAULT_LIMIT,
-            value_parser = clap::value_parser!(u32).range(1..=i64::from(qgjob_core::api::page::MAX_LIMIT)))]
-        limit: u32,
-    },
+    List(PageFlags),
     /// Show the build that a label names
     #[command(after_help = "Example:\n  qgjob app view xyz123")]
     View {
@@ -57,11 +53,13 @@ impl App {
                     )
                 })?;
             }
-            Self::List { limit } => {
+            Self::List(page) => {
                 let headers =
                     &["APP VERSION", "ORG", "PLATFORM", "APP", "VERSION", "CODE", "SIZE", "SHA256", "BOUND"];
                 let mut list = output::List::new("app versions", headers);
-                for view in client.app_versions(limit).await? {
+                let page = client.app_versions(&page.filter()).await?;
+                list.next_cursor = page.next_cursor;
+                for view in page.items {
                     let row = row(&view);
                     list.push(view.app_version.app_version_id.clone(), &view, row);
                 }

@@ -43,7 +43,9 @@ impl Device {
                 let headers =
                     &["NAME", "STATE", "KIND", "MODEL", "OS", "SERIAL", "INSTALLED", "TAGS", "NOTE"];
                 let mut list = output::List::new("devices", headers);
-                for device in client.devices().await? {
+                let mut devices = client.devices().await?;
+                devices.sort_by(|a, b| a.name.cmp(&b.name));
+                for device in devices {
                     let row = row(&device);
                     list.push(device.id, &output::typed("device", &device), row);
                 }

@@ -54,7 +54,7 @@ impl Token {
             Self::List => {
                 let headers = &["TOKEN", "KIND", "NAME", "ORG", "CREATED", "EXPIRES"];
                 let mut list = output::List::new("tokens", headers);
-                for token in client.tokens().await? {
+                for token in client.tokens().await?.into_iter().rev() {
                     let row = vec![
                         token.id.to_string(),
                         token.kind.to_string(),

@@ -138,7 +138,7 @@ impl Client {
 
     /// Groups that have queued or running jobs.
     pub async fn queue(&self) -> Result<Vec<GroupView>> {
-        self.items("api/v1/queue".to_owned()).await
+        self.call(Method::GET, "api/v1/queue").answer().await
     }
 
     /// Binds a label to an uploaded build.
@@ -163,8 +163,8 @@ impl Client {
     }
 
     /// Labels, newest first.
-    pub async fn app_versions(&self, limit: u32) -> Result<Vec<AppVersionView>> {
-        self.call(Method::GET, "api/v1/app-versions").query(&[("limit", limit)]).answer().await
+    pub async fn app_versions(&self, filter: &Filter) -> Result<Page<AppVersionView>> {
+        self.call(Method::GET, "api/v1/app-versions").query(filter).answer().await
     }
 
     /// All devices that are visible.
@@ -240,30 +240,19 @@ impl Client {
     async fn items<T: DeserializeOwned>(&self, path: String) -> Result<Vec<T>> {
         let (mut items, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let filter: Filter = cursor.iter().map(|cursor| ("cursor", cursor.clone())).collect();
-            match self.call(Method::GET, &path).query(&filter).answer::<Items<T>>().await? {
-                Items::All(all) => return Ok(all),
-                Items::Page(page) => {
-                    items.extend(page.items);
-                    match page.next_cursor {
-                        Some(next) if Some(&next) == cursor.as_ref() => {
-                            return Err(self.not_understood(format!("{path} gives the same cursor twice")));
-                        }
-                        Some(next) => cursor = Some(next),
-                        None => return Ok(items),
-                    }
+            let mut filter: Filter = vec![("limit", MAX_LIMIT.to_string())];
+            filter.extend(cursor.iter().map(|cursor| ("cursor", cursor.clone())));
+            let page: Page<T> = self.call(Method::GET, &path).query(&filter).answer().await?;
+            items.extend(page.items);
+            match page.next_cursor {
+                Some(next) if Some(&next) == cursor.as_ref() => {
+                    return Err(self.not_understood(format!("{path} gives the same cursor twice")));
                 }
+                Some(next) => cursor = Some(next),
+                None => return Ok(items),
             }
         }
     }
-}
-
-/// Short lists come whole, long ones in pages.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Items<T> {
-    All(Vec<T>),
-    Page(Page<T>),
 }
 
 /// The server's clock as its `date` header tells it.

@@ -3,7 +3,6 @@
 mod agent;
 mod desk;
 mod json;
-mod proxy;
 mod watching;
 
 use std::time::Duration;

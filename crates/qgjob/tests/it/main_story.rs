@@ -1,11 +1,13 @@
 //! The main job through the whole system, with real AppWright: what each kind of end looks like to a pipeline.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use simulated_android::Fault;
 
 use crate::device_bench::eventually;
+use crate::proxy::{Fate, Proxy};
 use crate::world::{BUGGY, GOOD, ORG, World};
 
 /// A spec, its flags, and what must come of it.
@@ -187,7 +189,7 @@ async fn a_phone_unplugged_mid_test_costs_an_attempt_and_not_the_verdict() {
     world.phone(&first).fault(Fault::Replug);
     let serial =
         world.phones.iter().find(|plugged| plugged.phone.config().name == first).unwrap().serial.clone();
-    world.bench.adb.connect(&serial).await.unwrap();
+    eventually("the phone is plugged in", async || world.bench.adb.connect(&serial).await.is_ok()).await;
     world.wait_for_phones(2).await;
 }
 
@@ -204,7 +206,7 @@ async fn a_job_cancelled_mid_test_leaves_the_phone_clean() {
     let asked = Instant::now();
     world.wait_for_phones(1).await;
     assert!(asked.elapsed() < Duration::from_secs(15), "the phone was busy for {:?}", asked.elapsed());
-    assert!(processes_with("playwright").is_empty(), "a runner is left: {:?}", processes_with("playwright"));
+    assert!(runners_of(&world).is_empty(), "a runner is left: {:?}", runners_of(&world));
     // A session that was left would end the app under the feet of this test a minute later.
     let next = world.submit(&[GOOD, "--test=tests/onboarding.spec.js"]).await;
     assert_eq!(world.wait(&next).await.code, 0);
@@ -214,28 +216,49 @@ async fn a_job_cancelled_mid_test_leaves_the_phone_clean() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_killed_in_each_phase_loses_no_job_and_leaves_no_process() {
-    let mut world = World::new(1).await;
-    for phase in ["preparing", "testing"] {
-        let id = world.submit(&[GOOD, "--test=tests-special/slow.spec.js", "--env=SLOW_SECONDS=8"]).await;
+    let mut world = World::without_agent(1).await;
+    let app = crate::world::apk("1.4.2");
+    assert_eq!(world.qgjob(&["app", "upload", ORG, GOOD, app.to_str().unwrap()]).await.code, 0);
+    // The agent stays in a phase for as long as the answer to its report of it does not come.
+    let held: Arc<Mutex<Option<&str>>> = Arc::default();
+    let hold = held.clone();
+    let network = Proxy::start(world.url().trim_start_matches("http://"), move |call| {
+        let phase = *hold.lock().unwrap();
+        let told = |phase: &str| call.body.contains(&format!("\"phase\":\"{phase}\""));
+        match call.path.ends_with("/phase") && phase.is_some_and(told) {
+            true => Fate::Unanswered,
+            false => Fate::Passes,
+        }
+    })
+    .await;
+    world.start_agent_for(&network.url);
+    world.wait_for_phones(1).await;
+    for phase in ["preparing", "installing", "testing", "mid-test", "uploading", "cleaning"] {
+        let test = match phase {
+            "mid-test" => &["--test=tests-special/slow.spec.js", "--env=SLOW_SECONDS=8"][..],
+            _ => &["--test=tests/about.spec.js"],
+        };
         let sessions = world.phones[0].phone.truth().automation_sessions;
-        if phase == "testing" {
-            let job = world.wait_for_phase(&id, phase).await;
-            in_session(&world, job["device_name"].as_str().unwrap(), sessions).await;
-        } else {
-            eventually("the job runs", async || world.job(&id).await["status"] == "running").await;
+        *held.lock().unwrap() = Some(phase);
+        let id = world.submit(&[&[GOOD], test].concat()).await;
+        match phase {
+            "preparing" => {
+                eventually("the job runs", async || world.job(&id).await["status"] == "running").await
+            }
+            "mid-test" => in_session(&world, "phone-1", sessions).await,
+            _ => drop(world.wait_for_phase(&id, phase).await),
         }
         world.kill_agent();
-        world.start_agent();
+        *held.lock().unwrap() = None;
+        world.start_agent_for(&network.url);
         let done = world.wait(&id).await;
         let job = world.job(&id).await;
-        assert_eq!(
-            (done.code, job["conclusion"].as_str()),
-            (0, Some("passed")),
-            "killed while {phase}: {job}"
-        );
-        assert_eq!(job["attempts"].as_u64(), Some(2), "{job}");
-        let attempts = attempts(&world, &id).await;
-        assert_eq!(attempts[0]["outcome"], "lost");
+        let found = (done.code, job["conclusion"].as_str(), job["attempts"].as_u64());
+        assert_eq!(found, (0, Some("passed"), Some(2)), "killed while {phase}: {job}");
+        assert_eq!(attempts(&world, &id).await[0]["outcome"], "lost", "killed while {phase}");
+        world.wait_for_phones(1).await;
+        let runners = runners_of(&world);
+        assert!(runners.is_empty(), "killed while {phase}, a runner is left: {runners:?}");
     }
     let truth = world.phones[0].phone.truth();
     assert_eq!(truth.app_installs().len(), 1, "the phone was verified again, not installed again");
@@ -281,7 +304,7 @@ async fn attempts(world: &World, id: &str) -> Vec<Value> {
     let url = format!("{}/api/v1/jobs/{id}/attempts", world.url());
     let answer = reqwest::Client::new().get(url).bearer_auth(world.token()).send().await.unwrap();
     let body: Value = answer.json().await.unwrap();
-    body["items"].as_array().or(body.as_array()).unwrap().clone()
+    body["items"].as_array().unwrap().clone()
 }
 
 /// Waits until a test has the phone in its hands, once more than `before`.
@@ -290,9 +313,11 @@ async fn in_session(world: &World, phone: &str, before: u64) {
     eventually("a test uses the phone", sessions).await;
 }
 
-fn processes_with(word: &str) -> Vec<String> {
+/// Processes of Node that were started for this world's attempts.
+fn runners_of(world: &World) -> Vec<String> {
+    let attempts = world.bench.path("agent").join("attempts").display().to_string();
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines.filter(|line| line.contains(word) && line.starts_with("node ")).collect()
+    lines.filter(|line| line.contains(&attempts) && line.starts_with("node ")).collect()
 }

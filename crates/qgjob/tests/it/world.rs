@@ -98,8 +98,14 @@ impl World {
     }
 
     pub fn start_agent(&mut self) {
+        self.start_agent_for(&self.url());
+    }
+
+    /// Starts the agent for the server at `url`: this world's, or what stands in front of it.
+    pub fn start_agent_for(&mut self, url: &str) {
         let (state, cache) = (self.bench.path("agent"), test_cache().join("agent"));
         let mut command = self.command();
+        command.env("QGJOB_SERVER", url).env("QGJOB_TOKEN", self.token());
         command.args(["agent", "run", "--name=rack", "--heartbeat=1s"]);
         command.args(["--state-dir", state.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap()]);
         command.arg(format!("--adb-port={}", self.bench.adb.port()));

@@ -1,12 +1,13 @@
 //! Agents, devices, tokens, labels.
 
+use qgjob_core::model::build::AppVersion;
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{Kind, Token};
 use qgjob_core::model::{agent, device, job};
 
 use super::world::{World, acme, org, phone};
-use crate::store::Scope;
+use crate::store::{Listed, Scope};
 
 pub async fn a_registration_token_works_once(w: &mut World) {
     let (ticket, hash) = w.token(Kind::Registration, None);
@@ -141,8 +142,12 @@ pub async fn labels_are_bound_once(w: &mut World) {
     assert_eq!(w.told("app_version.created").await, 2);
     let found = w.store.app_version(&acme(), &"v1".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(found.build.sha256, bound);
-    assert_eq!(w.store.app_versions(&Scope::Org(acme()), 10).await.unwrap(), [found]);
-    assert_eq!(w.store.app_versions(&Scope::All, 10).await.unwrap().len(), 2);
+    assert_eq!(w.store.app_versions(&Scope::Org(acme()), None, 10).await.unwrap(), [found]);
+    let all = w.store.app_versions(&Scope::All, None, 10).await.unwrap();
+    assert_eq!(all.len(), 2);
+    let AppVersion { created_at, org_id, app_version_id, .. } = all[0].clone();
+    let first = Listed { created_at, org_id, app_version_id };
+    assert_eq!(w.store.app_versions(&Scope::All, Some(first), 10).await.unwrap(), all[1..]);
     let ours = w.rack_for("ours", Some(acme()), vec![phone("ours")]).await;
     assert_eq!(w.device(ours.devices[0]).await.serves, Some(acme()));
 }

@@ -13,7 +13,9 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use super::rows::{self, At, Bin, Ids, Word, at, bin, json, opt_at, opt_bin, opt_word, word};
 use super::transaction::{all, first};
-use crate::store::{EventFilter, Gauges, GroupRow, JobFacts, JobFilter, RunFilter, Scope, WaitingJob};
+use crate::store::{
+    EventFilter, Gauges, GroupRow, JobFacts, JobFilter, Listed, RunFilter, Scope, WaitingJob,
+};
 
 /// Conditions that must all hold, with their parameters in order.
 #[derive(Default)]
@@ -23,7 +25,7 @@ struct Where<'a> {
 }
 
 impl<'a> Where<'a> {
-    /// Adds a condition; its only parameter is written as `?`.
+    /// Adds a condition; its parameter is written as `?`.
     fn and(&mut self, condition: &'static str, param: impl ToSql + 'a) {
         self.conditions.push(condition);
         self.params.push(Box::new(param));
@@ -268,11 +270,17 @@ pub(super) fn devices(c: &Connection, scope: &Scope) -> rusqlite::Result<Vec<dev
 pub(super) fn app_versions(
     c: &Connection,
     scope: &Scope,
+    before: Option<Listed>,
     limit: u32,
 ) -> rusqlite::Result<Vec<qgjob_core::model::build::AppVersion>> {
     let mut wanted = Where::default();
     wanted.and_seen("org_id = ?", scope);
-    let rest = format!("ORDER BY created_at DESC, app_version_id LIMIT {limit}");
+    if let Some(Listed { created_at, org_id, app_version_id }) = before {
+        wanted.and("(created_at, org_id, app_version_id) < (?, ?, ?)", At(created_at));
+        wanted.params.push(Box::new(Word(org_id)));
+        wanted.params.push(Box::new(Word(app_version_id)));
+    }
+    let rest = format!("ORDER BY created_at DESC, org_id DESC, app_version_id DESC LIMIT {limit}");
     wanted.query(c, "SELECT * FROM app_versions", &rest, super::library::app_version)
 }
 

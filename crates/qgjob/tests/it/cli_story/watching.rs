@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::agent::{FakeAgent, Play};
 use super::desk::{Desk, Done, SEEDS_SUBMIT};
-use super::proxy::{Fate, Proxy};
+use crate::proxy::{Fate, Proxy};
 
 const THREE: &[&str] = &["submit", "--org-id=qualgent", "--app-version-id=xyz123", "--test=tests"];
 
@@ -47,15 +47,15 @@ async fn streams_that_are_cut_anywhere_lose_and_repeat_nothing() {
     let desk = Desk::new().await;
     desk.bind_app("xyz123").await;
     // Every answer that is an event stream breaks off somewhere, most within the first events.
-    let proxy = Proxy::start(&desk.address, |_, path, count| match path.ends_with("/events") {
-        true => Fate::Cut(100 + scatter(count) % 1_500),
+    let proxy = Proxy::start(&desk.address, |call| match call.path.ends_with("/events") {
+        true => Fate::Cut(100 + scatter(call.number) % 1_500),
         false => Fate::Passes,
     })
     .await;
     let run =
         desk.qgjob(&[THREE, &["-o", "json"]].concat()).await.json()["run_id"].as_str().unwrap().to_owned();
     let watch = ["status", &run, "--watch", "-o", "jsonl"];
-    let whole = Proxy::start(&desk.address, |_, _, _| Fate::Passes).await;
+    let whole = Proxy::start(&desk.address, |_| Fate::Passes).await;
     let direct = desk.qgjob_at(&whole.url, &watch);
     let through = desk.qgjob_at(&proxy.url, &watch);
     let agent = async {
@@ -84,7 +84,7 @@ async fn a_busy_or_restarting_server_is_asked_again() {
     desk.bind_app("xyz123").await;
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
     // Bursts of five refusals at whatever is asked, streams included; a gateway that lost its server; a slow-down.
-    let proxy = Proxy::start(&desk.address, |_, _, count| match count % 12 {
+    let proxy = Proxy::start(&desk.address, |call| match call.number % 12 {
         0..=4 => Fate::Refused(503, None),
         6 => Fate::Refused(429, Some(1)),
         8 => Fate::Refused(502, None),
@@ -105,8 +105,8 @@ async fn a_run_that_is_not_known_yet_is_asked_for_again() {
     desk.bind_app("xyz123").await;
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
     let early = std::sync::atomic::AtomicUsize::new(0);
-    let proxy = Proxy::start(&desk.address, move |method, path, _| {
-        let about_run = method == "GET" && path.starts_with("/api/v1/runs/");
+    let proxy = Proxy::start(&desk.address, move |call| {
+        let about_run = call.method == "GET" && call.path.starts_with("/api/v1/runs/");
         match about_run && early.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2 {
             true => Fate::Refused(404, None),
             false => Fate::Passes,
@@ -117,7 +117,7 @@ async fn a_run_that_is_not_known_yet_is_asked_for_again() {
     assert_eq!((done.code, statuses(&done).last()), (0, Some(&"completed")), "{done:?}");
 
     // What was not made a moment ago is simply not there.
-    let nothing = Proxy::start(&desk.address, |_, _, _| Fate::Refused(404, None)).await;
+    let nothing = Proxy::start(&desk.address, |_| Fate::Refused(404, None)).await;
     let done = desk.qgjob_at(&nothing.url, &["status", "run_00000000000000000000000000", "--watch"]).await;
     assert_eq!(done.code, 5, "{done:?}");
     agent.stop().await;
@@ -128,7 +128,7 @@ async fn where_no_stream_passes_questions_are_asked() {
     let desk = Desk::new().await;
     desk.bind_app("xyz123").await;
     for refusal in [406, 501] {
-        let proxy = Proxy::start(&desk.address, move |_, path, _| match path.ends_with("/events") {
+        let proxy = Proxy::start(&desk.address, move |call| match call.path.ends_with("/events") {
             true => Fate::Refused(refusal, None),
             false => Fate::Passes,
         })
@@ -154,13 +154,13 @@ async fn where_no_stream_passes_questions_are_asked() {
 async fn a_quota_a_broken_promise_and_a_lost_server_have_their_exit_codes() {
     let desk = Desk::new().await;
     desk.bind_app("xyz123").await;
-    let limited = Proxy::start(&desk.address, |_, _, _| Fate::Refused(429, Some(3_600))).await;
+    let limited = Proxy::start(&desk.address, |_| Fate::Refused(429, Some(3_600))).await;
     for args in [&["list"][..], SEEDS_SUBMIT, &["wait", "job_00000000000000000000000000"]] {
         let done = desk.qgjob_at(&limited.url, args).await;
         assert_eq!(done.code, 16, "{args:?}: {done:?}");
     }
     // The delay that is asked for is kept, and the call then succeeds.
-    let once = Proxy::start(&desk.address, |_, _, count| match count {
+    let once = Proxy::start(&desk.address, |call| match call.number {
         0 => Fate::Refused(429, Some(1)),
         _ => Fate::Passes,
     })
@@ -169,7 +169,7 @@ async fn a_quota_a_broken_promise_and_a_lost_server_have_their_exit_codes() {
     assert_eq!(desk.qgjob_at(&once.url, &["list"]).await.code, 0);
     assert!(started.elapsed() >= std::time::Duration::from_secs(1));
 
-    let gone = Proxy::start("127.0.0.1:1", |_, _, _| Fate::Passes).await;
+    let gone = Proxy::start("127.0.0.1:1", |_| Fate::Passes).await;
     let done = desk.qgjob_at(&gone.url, &["list"]).await;
     assert_eq!(done.code, 14, "{done:?}");
 
@@ -178,7 +178,7 @@ async fn a_quota_a_broken_promise_and_a_lost_server_have_their_exit_codes() {
     assert_eq!(job.code, 0, "{job:?}");
     // A server that says "over" without a verdict has a bug: never green.
     let confused =
-        Proxy::start(&desk.address, |_, _, _| Fate::Altered("\"exit_code\":0", "\"exit_code\":null")).await;
+        Proxy::start(&desk.address, |_| Fate::Altered("\"exit_code\":0", "\"exit_code\":null")).await;
     let done = desk.qgjob_at(&confused.url, &["wait", job.out.trim()]).await;
     assert_eq!(done.code, 70, "{done:?}");
     agent.stop().await;
@@ -189,8 +189,8 @@ async fn a_log_that_is_cut_anywhere_comes_whole() {
     let desk = Desk::new().await;
     desk.bind_app("xyz123").await;
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
-    let proxy = Proxy::start(&desk.address, |_, path, count| match path.ends_with("/logs") {
-        true => Fate::Cut(60 + scatter(count) % 250),
+    let proxy = Proxy::start(&desk.address, |call| match call.path.ends_with("/logs") {
+        true => Fate::Cut(60 + scatter(call.number) % 250),
         false => Fate::Passes,
     })
     .await;
@@ -230,7 +230,7 @@ async fn a_stream_that_stays_silent_gives_way_to_questions() {
 
     let desk = Desk::new().await;
     desk.bind_app("xyz123").await;
-    let proxy = Proxy::start(&desk.address, |_, path, _| match path.ends_with("/events") {
+    let proxy = Proxy::start(&desk.address, |call| match call.path.ends_with("/events") {
         true => Fate::Silent,
         false => Fate::Passes,
     })

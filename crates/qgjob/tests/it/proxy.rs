@@ -25,10 +25,20 @@ pub enum Fate {
     Silent,
     /// In its answer, the first text is replaced by the second.
     Altered(&'static str, &'static str),
+    /// The server gets it and answers, and the answer never arrives.
+    Unanswered,
 }
 
-/// Decides by method and path, and by how many such decisions were made before.
-type Rule = dyn Fn(&str, &str, usize) -> Fate + Send + Sync;
+/// What is known of a request when its fate is decided.
+pub struct Call<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub body: &'a str,
+    /// How many came before.
+    pub number: usize,
+}
+
+type Rule = dyn Fn(&Call<'_>) -> Fate + Send + Sync;
 
 pub struct Proxy {
     pub url: String,
@@ -47,10 +57,7 @@ struct Between {
 
 impl Proxy {
     /// Stands in front of the server at `address`.
-    pub async fn start(
-        address: &str,
-        rule: impl Fn(&str, &str, usize) -> Fate + Send + Sync + 'static,
-    ) -> Self {
+    pub async fn start(address: &str, rule: impl Fn(&Call<'_>) -> Fate + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::default();
@@ -88,7 +95,14 @@ impl Drop for Proxy {
 async fn answer(State(between): State<Between>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
-    let fate = (between.rule)(head.method.as_str(), &path, between.count.fetch_add(1, Ordering::SeqCst));
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let call = Call {
+        method: head.method.as_str(),
+        path: &path,
+        body: &String::from_utf8_lossy(&body),
+        number: between.count.fetch_add(1, Ordering::SeqCst),
+    };
+    let fate = (between.rule)(&call);
     between.seen.lock().unwrap().push(format!("{} {path}", head.method));
     if let Fate::Refused(status, retry_after) = fate {
         let status = StatusCode::from_u16(status).unwrap();
@@ -107,10 +121,12 @@ async fn answer(State(between): State<Between>, request: Request) -> Response {
     for (name, value) in head.headers.iter().filter(|(name, _)| *name != header::HOST) {
         call = call.header(name, value);
     }
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let Ok(answered) = call.body(body).send().await else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
+    if matches!(fate, Fate::Unanswered) {
+        return std::future::pending().await;
+    }
     let (status, headers) = (answered.status(), answered.headers().clone());
     let body = match fate {
         Fate::Cut(after) => Body::from_stream(cut(answered.bytes_stream(), after)),
