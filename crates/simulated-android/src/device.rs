@@ -73,6 +73,14 @@ pub(crate) struct Standing {
     pub(crate) lies: BTreeMap<String, u64>,
 }
 
+/// An automation server that runs.
+#[derive(Debug)]
+pub(crate) struct Instrumentation {
+    pub(crate) running: CancellationToken,
+    /// The process it runs in, which is that of the package it is aimed at: name and pid.
+    pub(crate) process: (String, u32),
+}
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) config: Config,
@@ -90,7 +98,7 @@ pub(crate) struct State {
     pub(crate) apps: BTreeMap<String, App>,
     /// The package on the screen; `None` is the launcher.
     pub(crate) front: Option<String>,
-    pub(crate) instrumentation: Option<CancellationToken>,
+    pub(crate) instrumentation: Option<Instrumentation>,
     pub(crate) automation: Automation,
     pub(crate) install_sessions: BTreeMap<u64, InstallSession>,
     pub(crate) clipboard: String,
@@ -271,8 +279,8 @@ impl State {
     }
 
     pub(crate) fn end_instrumentation(&mut self) {
-        if let Some(running) = self.instrumentation.take() {
-            running.cancel();
+        if let Some(ended) = self.instrumentation.take() {
+            ended.running.cancel();
         }
         self.automation = Automation::default();
     }

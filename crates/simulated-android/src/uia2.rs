@@ -45,7 +45,8 @@ impl Failure {
 
 /// Answers one connection until either side ends it or the instrumentation does.
 pub(crate) async fn serve(device: Arc<Device>, stream: DuplexStream) {
-    let Some(running) = device.state().instrumentation.clone() else { return };
+    let instrumentation = device.state().instrumentation.as_ref().map(|now| now.running.clone());
+    let Some(running) = instrumentation else { return };
     let service = hyper::service::service_fn(|request| answer(device.clone(), request));
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);

@@ -12,6 +12,7 @@ mod capabilities;
 mod proxy;
 mod sessions;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use capabilities::Reset;
 
@@ -47,8 +49,6 @@ pub struct Facts {
     pub sessions_created: u32,
     /// Why sessions could not be created; the first 20 reasons.
     pub sessions_failed: Vec<String>,
-    /// The last error that was answered to a command other than creating a session.
-    pub last_error: Option<WebDriverError>,
     pub requests: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -56,18 +56,11 @@ pub struct Facts {
     pub screenshots: Vec<PathBuf>,
     /// Set once Appium took longer than [`Config::create_limit`], or did not answer at all.
     pub appium_hung: bool,
+    /// Proof that the device, its automation server or its Appium broke under a test that still used it. What a test
+    /// brings about itself, or what is only the echo of a session that is being ended, is no proof.
+    pub broken: Option<String>,
     /// Why the device was given up, if it was.
     pub device_lost: Option<String>,
-}
-
-/// An error as WebDriver has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebDriverError {
-    /// Method and path, for instance `POST /session/…/element`.
-    pub command: String,
-    /// The error code, for instance `no such element`.
-    pub error: String,
-    pub message: String,
 }
 
 /// How a gateway was closed.
@@ -124,8 +117,18 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Book {
-    sessions: Vec<String>,
+    sessions: Vec<Session>,
     facts: Facts,
+    commands: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: String,
+    /// Its end was asked for: what its commands are answered from then on says nothing about the device.
+    ending: bool,
+    /// Commands that are not answered yet, and since when.
+    open: BTreeMap<u64, (String, Instant)>,
 }
 
 impl Gateway {

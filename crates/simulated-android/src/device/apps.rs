@@ -78,7 +78,8 @@ impl State {
     pub(crate) fn processes(&self) -> Vec<(String, u32)> {
         let apps = self.apps.values().map(|app| (app.package.clone(), app.pid));
         let services = self.services.iter().map(|(name, pid)| (name.clone(), *pid));
-        apps.chain(services).collect()
+        let instrumented = self.instrumentation.iter().map(|now| now.process.clone());
+        apps.chain(services).chain(instrumented).collect()
     }
 
     /// Taps the widget at a position of the current screen's list.

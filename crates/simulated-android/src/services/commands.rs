@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio_util::sync::CancellationToken;
 
-use crate::device::{Device, State};
+use crate::device::{Device, Instrumentation, State};
 use crate::shell;
 
 /// How bytes are told apart on the stream.
@@ -182,16 +182,17 @@ async fn instrument(device: &Device, mut terminal: Terminal, target: &str) -> Re
 fn begin_instrumentation(state: &mut State, target: &str) -> std::result::Result<CancellationToken, String> {
     let package = target.split_once('/').map_or(target, |(package, _)| package);
     let known = state.packages.get(package).and_then(|known| known.manifest.instrumentation.first());
-    let target_installed = known.is_some_and(|known| state.packages.contains_key(&known.target));
-    if !target_installed {
+    let instrumented = known.map(|known| known.target.clone());
+    let Some(instrumented) = instrumented.filter(|target| state.packages.contains_key(target)) else {
         return Err(format!(
             "INSTRUMENTATION_STATUS: Error=Unable to find instrumentation info for: ComponentInfo{{{target}}}\n\
              INSTRUMENTATION_STATUS_CODE: -1\n"
         ));
-    }
+    };
     state.end_instrumentation();
     let running = CancellationToken::new();
-    state.instrumentation = Some(running.clone());
+    let process = (instrumented, state.pid());
+    state.instrumentation = Some(Instrumentation { running: running.clone(), process });
     state.truth.instrumentation_sessions += 1;
     state.note('I', "ActivityManager", &format!("instrumentation {target} started"));
     Ok(running)

@@ -1,11 +1,13 @@
 //! The part of an attempt in which tests run: gateway, runner, and what was seen.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use qgjob_core::model::event::LogStream;
 use qgjob_core::model::evidence::{Evidence, Exit, Fault};
 use qgjob_core::model::job::{Reason, Reset};
 use qgjob_core::model::selector::{Platform, Target};
+use qgjob_core::model::test_result::{TestOutcome, Try};
 
 use super::tries::Tries;
 use super::{Attempt, Halt, Prepared, agent_fault};
@@ -21,18 +23,6 @@ const SESSION_LIMIT: Duration = Duration::from_secs(90);
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// The most that is kept of Appium's log of one attempt, from its start.
 const APPIUM_LOG_LIMIT: u64 = 4 << 20;
-
-/// What Appium and its driver say when the device or they themselves broke, not the app.
-const BROKEN: &[&str] = &[
-    "instrumentation process is not running",
-    "socket hang up",
-    "ECONNREFUSED",
-    "ECONNRESET",
-    "was not in the list of connected devices",
-    "device offline",
-    "invalid session id",
-    "A session is either terminated or not started",
-];
 
 impl Attempt<'_> {
     /// Runs the tests and leaves the device clean.
@@ -110,8 +100,9 @@ impl Attempt<'_> {
         };
         let tries = Tries::start(self.link.clone(), self.hold.clone());
         let log_start = self.appium_log_position().await;
+        let mut failures = Failures::default();
         let (halt, finished) = match AppWright::start(plan) {
-            Ok(running) => self.watch(running, &gateway, &printed.log(), &tries).await,
+            Ok(running) => self.watch(running, &gateway, &printed.log(), &tries, &mut failures).await,
             Err(error) => (Some(Halt::Fault(error.fault())), None),
         };
         let closing = gateway.close(CLOSE_LIMIT).await;
@@ -120,7 +111,7 @@ impl Attempt<'_> {
         tries.close().await;
         printed.close().await;
         drop(workspace);
-        self.conclude(halt, finished, &closing)
+        self.conclude(halt, finished, &closing, &failures)
     }
 
     /// Passes on what happens until the runner is gone; interrupts it when the attempt must stop.
@@ -130,6 +121,7 @@ impl Attempt<'_> {
         gateway: &Gateway,
         printed: &Log,
         tries: &Tries,
+        failures: &mut Failures,
     ) -> (Option<Halt>, Option<Finished>) {
         let mut halt = None;
         loop {
@@ -144,7 +136,10 @@ impl Attempt<'_> {
                 }
                 live = running.next() => match live {
                     Some(Live::Begin { total }) => self.log.say(&format!("{total} tests")),
-                    Some(Live::Try(one)) => tries.add(one),
+                    Some(Live::Try(one)) => {
+                        failures.note(&one);
+                        tries.add(one);
+                    }
                     Some(Live::Output(bytes)) => if let Err(error) = printed.write(&bytes) {
                         halt.get_or_insert(Halt::Fault(agent_fault(format!("cannot write the log: {error}"))));
                         running.interrupt();
@@ -199,6 +194,7 @@ impl Attempt<'_> {
         halt: Option<Halt>,
         finished: Option<Finished>,
         closing: &Closing,
+        failures: &Failures,
     ) -> (Evidence, Vec<Kept>) {
         let Some(finished) = finished else {
             let halt = halt.unwrap_or_else(|| Halt::Fault(agent_fault("the runner did not end".to_owned())));
@@ -208,7 +204,7 @@ impl Attempt<'_> {
             Some(halt) => self.halted(halt),
             None => Evidence {
                 stopped: None,
-                fault: broken(&finished, closing),
+                fault: broken(&finished, closing, failures),
                 exit: None,
                 report: finished.report,
             },
@@ -237,23 +233,40 @@ struct Bench {
     plan: Plan,
 }
 
-/// The fault behind a failure that is not the tests' own: no session, a hung Appium, a driver that broke.
-fn broken(finished: &Finished, closing: &Closing) -> Option<Fault> {
+/// Why the tests that failed did so, by test; a later try replaces an earlier one.
+#[derive(Default)]
+struct Failures(HashMap<String, Option<String>>);
+
+impl Failures {
+    fn note(&mut self, one: &Try) {
+        let failed = one.outcome == TestOutcome::Unexpected;
+        let error = failed.then(|| one.error.clone().unwrap_or_default());
+        self.0.insert(one.test_id.clone(), error);
+    }
+
+    /// Whether a test failed without any of `reasons` in its error.
+    fn any_without(&self, reasons: &[&str]) -> bool {
+        // Errors quote a reason from its start, and may cut it.
+        let starts: Vec<String> = reasons.iter().map(|reason| reason.chars().take(60).collect()).collect();
+        self.0.values().flatten().any(|error| !starts.iter().any(|start| error.contains(start)))
+    }
+}
+
+/// The fault behind a failure that is not the tests' own: something that broke under them, or sessions that did not come
+/// into being or did not end. Without proof that something broke, a test that says no for a reason of its own is believed.
+fn broken(finished: &Finished, closing: &Closing, failures: &Failures) -> Option<Fault> {
     if finished.exit == Exit::Code(0) {
         return None;
     }
-    let facts = &closing.facts;
     let fault = |detail: String| Some(Fault { reason: Reason::DeviceFault, detail });
-    if facts.appium_hung {
-        return fault("Appium did not answer in time".to_owned());
+    if let Some(proof) = &closing.facts.broken {
+        return fault(proof.clone());
     }
-    if let Some(reason) = closing.failed.first() {
-        return fault(format!("a session could not be ended: {reason}"));
+    let reasons = closing.facts.sessions_failed.iter().chain(&closing.failed);
+    let reasons: Vec<&str> = reasons.map(String::as_str).collect();
+    let last = reasons.last()?;
+    if failures.any_without(&reasons) {
+        return None;
     }
-    if let Some(reason) = facts.sessions_failed.last() {
-        return fault(format!("no session on the device: {reason}"));
-    }
-    let last = facts.last_error.as_ref()?;
-    let text = format!("{}: {}", last.error, last.message);
-    BROKEN.iter().any(|sign| text.contains(sign)).then(|| fault(format!("{}: {text}", last.command)))?
+    fault(format!("a session on the device failed: {last}"))
 }

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Shared, WebDriverError, sessions};
+use super::{Shared, sessions};
 
 /// The largest body of a command. Pushing a file to a device is the only large one, and is Base64.
 const MAX_BODY: usize = 256 << 20;
@@ -48,8 +48,8 @@ pub async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Resp
         match command.target() {
             Target::NewSession => sessions::create(shared.clone(), command).await,
             Target::EndSession(id) if shared.knows(&id) => sessions::end(&shared, &id, command).await,
-            Target::InSession(id) if shared.knows(&id) => forward(&shared, command).await,
-            Target::Server => forward(&shared, command).await,
+            Target::InSession(id) if shared.knows(&id) => sessions::use_it(&shared, &id, command).await,
+            Target::Server => forward(&shared, command).await.response,
             Target::EndSession(id) | Target::InSession(id) => {
                 over(&format!("session {id} does not belong to this attempt, or has ended"))
             }
@@ -96,19 +96,30 @@ impl Command {
     }
 }
 
+/// What Appium made of a command.
+pub struct Answer {
+    pub response: Response,
+    /// Its message, when it is an error.
+    pub failure: Option<String>,
+}
+
 /// Passes a command to Appium and its answer back, as it comes.
-pub async fn forward(shared: &Arc<Shared>, command: Command) -> Response {
-    let name = format!("{} {}", command.method, command.path);
+pub async fn forward(shared: &Arc<Shared>, command: Command) -> Answer {
     let answer = match send(shared, command).await {
         Ok(answer) => answer,
         Err(cause) => {
-            // One broken connection is no proof, a closed port is.
-            shared.book().facts.appium_hung |= cause.is_connect();
             let message = format!("Appium does not answer: {}", reason(&cause));
-            note_error(shared, &name, "unknown error", &message);
-            return error(StatusCode::INTERNAL_SERVER_ERROR, "unknown error", &message);
+            // One broken connection is no proof, a closed port is.
+            if cause.is_connect() {
+                let mut book = shared.book();
+                book.facts.appium_hung = true;
+                book.proven(&message);
+            }
+            let response = error(StatusCode::INTERNAL_SERVER_ERROR, "unknown error", &message);
+            return Answer { response, failure: Some(message) };
         }
     };
+    let mut failure = None;
     let (status, headers) = (answer.status(), answer.headers().clone());
     let body = if status.is_success() {
         let counted = shared.clone();
@@ -120,12 +131,10 @@ pub async fn forward(shared: &Arc<Shared>, command: Command) -> Response {
     } else {
         let bytes = answer.bytes().await.unwrap_or_default();
         shared.book().facts.response_bytes += bytes.len() as u64;
-        if let Some(failure) = parse_error(&bytes) {
-            note_error(shared, &name, &failure.error, &failure.message);
-        }
+        failure = parse_error(&bytes).map(|failure| failure.message);
         Body::from(bytes)
     };
-    respond(status, &headers, body)
+    Answer { response: respond(status, &headers, body), failure }
 }
 
 /// Sends a command to Appium. The answer's body has not been read yet.
@@ -168,12 +177,10 @@ pub fn over(reason: &str) -> Response {
 #[derive(Debug, Deserialize)]
 pub struct Failure {
     #[serde(default)]
-    pub error: String,
-    #[serde(default)]
     pub message: String,
 }
 
-/// Reads `{"value": {"error", "message"}}`.
+/// Reads `{"value": {"message"}}`.
 pub fn parse_error(body: &[u8]) -> Option<Failure> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -194,12 +201,6 @@ pub fn reason(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn note_error(shared: &Shared, command: &str, code: &str, message: &str) {
-    let short: String = message.chars().take(2000).collect();
-    shared.book().facts.last_error =
-        Some(WebDriverError { command: command.to_owned(), error: code.to_owned(), message: short });
 }
 
 #[cfg(test)]

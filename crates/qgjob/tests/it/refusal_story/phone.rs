@@ -22,6 +22,25 @@ test("asks again and again", async ({ device }) => {
   for (;;) await device.getByText("Welcome to Demo").getText();
 });"#;
 
+/// Two tests that still ask when their time is over, and three that ask at once.
+const STILL_ASKING: &str = r#"const { test } = require("appwright");
+test("looks again and again", async ({ device }) => {
+  test.setTimeout(8_000);
+  for (;;) if (await device.getByText("Loading").isVisible({ timeout: 100 })) break;
+});
+test("reads the screen thrice at once, for ever", async ({ device }) => {
+  test.setTimeout(8_000);
+  const read = async () => { for (;;) await device.webdriverClient.getPageSource().catch(() => {}); };
+  await Promise.all([read(), read(), read()]);
+});"#;
+/// A test that makes Appium say the words of a broken device.
+const ECHO: &str = r#"const { test, expect } = require("appwright");
+test("says what it likes", async ({ device }) => {
+  const words = "mobile: Could not proxy command to the remote server. Original error: ECONNREFUSED";
+  await device.webdriverClient.executeScript(words, []).catch((error) => console.log(error.message));
+  expect("left").toBe("right");
+});"#;
+
 fn errored(reason: &str) -> End<'_> {
     End { code: 10, conclusion: "errored", reason }
 }
@@ -128,4 +147,21 @@ async fn a_phone_that_dies_under_a_test_is_not_the_tests_failure() {
     still_works(&world).await;
     let truth = world.phones[0].phone.truth();
     assert_eq!(truth.app_installs().len(), 1, "no fault cost an install");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_test_brings_about_itself_is_its_own_failure() {
+    let world = World::new(1).await;
+    let project = Project::new();
+    let failed = End { code: 1, conclusion: "failed", reason: "tests_failed" };
+    for (text, tests, words) in [(STILL_ASKING, 2, ""), (ECHO, 1, "ECONNREFUSED")] {
+        project.write("tests/own.spec.js", text);
+        let id = project.submit(&world, &[GOOD, "--test=tests/own.spec.js"]).await;
+        let job = ends(&world, &id, failed, text).await;
+        let found = (job["attempts"].as_u64(), job["tests"]["failed"].as_u64());
+        assert_eq!(found, (Some(1), Some(tests)), "{job}");
+        let log = world.qgjob(&["logs", "--job-id", &id, "--stream=test"]).await;
+        assert!(log.out.contains(words), "Appium said {words}: {log:?}");
+    }
+    still_works(&world).await;
 }
