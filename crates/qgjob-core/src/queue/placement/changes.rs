@@ -269,7 +269,10 @@ impl Placement {
         let pool = self.classes[key.class.at()].pool;
         let devices_up = f64::from(self.pools[pool.at()].devices_up.max(1));
         let size_s = self.parameters.size_penalty * predicted_s / devices_up;
-        let barred = waiting.barred.into_boxed_slice();
+        let mut barred = waiting.barred;
+        barred.sort_unstable();
+        barred.dedup();
+        let barred = barred.into_boxed_slice();
         let job = Job { group: slot, predicted_s, enqueued_at, barred, running: false };
         let group = self.group_mut(slot);
         group.install_s = prediction(waiting.install_s);

@@ -1,4 +1,6 @@
 mod ordering;
+mod same_decisions;
+mod scanning;
 mod sharing;
 mod spreading;
 mod world;
