@@ -36,6 +36,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod why;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -43,6 +44,7 @@ pub use self::changes::NotStarted;
 pub use self::decide::{Decision, Run};
 pub use self::fleet::{DeviceState, Installed};
 pub use self::parameters::Parameters;
+pub use self::why::{Ahead, Because, Reason, Why};
 
 use self::fleet::Known;
 use self::group::{Crowd, Group, Job, Slot};

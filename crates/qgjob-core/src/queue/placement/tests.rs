@@ -1,3 +1,4 @@
+mod explaining;
 mod ordering;
 mod same_decisions;
 mod scanning;
