@@ -150,6 +150,8 @@ pub struct Placement {
     jobs: Map<job::Id, Job>,
     /// Which device runs a job.
     running: Map<job::Id, device::Id>,
+    /// Classes in which a device that found nothing might find something now.
+    stirred: BTreeSet<Class>,
     next_serial: u64,
 }
 
@@ -169,6 +171,7 @@ impl Placement {
             devices: Map::default(),
             jobs: Map::default(),
             running: Map::default(),
+            stirred: BTreeSet::new(),
             next_serial: 0,
         }
     }

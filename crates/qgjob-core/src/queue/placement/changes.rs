@@ -192,6 +192,7 @@ impl Placement {
             }
             group.pending.insert(*id, job);
         }
+        self.stirred.insert(group.key.class);
         if bar.is_none() && group.last_launch == hold.started {
             group.last_launch = hold.launch_before;
         }
@@ -281,6 +282,7 @@ impl Placement {
         group.pending.insert(id, &job);
         self.jobs.insert(id, job);
         self.orgs.entry(key.org).or_default().share_mut(pool).jobs += 1;
+        self.stirred.insert(key.class);
         self.settle(slot, now);
         self.rebalance(key.org);
     }

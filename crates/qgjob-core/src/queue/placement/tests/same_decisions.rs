@@ -1,5 +1,7 @@
 //! The index decides as the scanning model does, whatever happens.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::super::*;
@@ -106,6 +108,8 @@ struct Both {
     classes: Vec<Class>,
     now: f64,
     submitted: Vec<(job::Id, Waiting)>,
+    /// Devices that found nothing, and until when.
+    parked: BTreeMap<device::Id, f64>,
 }
 
 impl Both {
@@ -115,7 +119,8 @@ impl Both {
         let pool_of_class = [pools[0], pools[0], pools[1]];
         let classes: Vec<Class> = pool_of_class.iter().map(|pool| index.add_class(*pool)).collect();
         let model = Scanning::new(parameters, &pool_of_class);
-        let mut both = Self { index, model, classes, now: 0.0, submitted: Vec::new() };
+        let mut both =
+            Self { index, model, classes, now: 0.0, submitted: Vec::new(), parked: BTreeMap::new() };
         for number in 0..4 {
             let classes = if number < 3 { vec![0, 1] } else { vec![0] };
             both.apply(&Step::Device { number, classes, installed: Vec::new(), up: true });
@@ -126,7 +131,27 @@ impl Both {
     fn decide(&mut self, device: device::Id) -> Decision {
         let decision = self.index.decide(device, self.now);
         assert_eq!(decision, self.model.decide(device, self.now), "{device} at {}", self.now);
+        if let Decision::Wait { until } = decision
+            && self.model.is_free(device)
+        {
+            self.parked.insert(device, until.unwrap_or(f64::INFINITY));
+        } else {
+            self.parked.remove(&device);
+        }
         decision
+    }
+
+    /// Who is not worth asking finds nothing.
+    fn check_waking(&mut self) {
+        for device in self.index.worth_asking(self.parked.keys().copied()) {
+            self.parked.remove(&device);
+        }
+        let now = self.now;
+        let model = &self.model;
+        self.parked.retain(|device, until| *until > now && model.is_free(*device));
+        for device in self.parked.clone().into_keys() {
+            assert!(matches!(self.decide(device), Decision::Wait { .. }), "{device} was not woken");
+        }
     }
 
     fn enqueue(&mut self, id: job::Id, waiting: Waiting) {
@@ -249,7 +274,8 @@ impl Both {
                     self.model.start(device, &run.jobs, self.now);
                     expected.push((device, Decision::Run(run)));
                 }
-                _ => others.push(device),
+                Decision::Run(_) => others.push(device),
+                wait => expected.push((device, wait)),
             }
         }
         others.sort_by_key(|device| self.model.device(*device).map(|state| state.installs));
@@ -269,6 +295,7 @@ impl Both {
         assert_eq!(self.index.waiting(), jobs.len() - running, "no job is lost or made");
         for job in jobs {
             assert_eq!(self.index.device_of(job), self.model.device_of(job));
+            assert_eq!(self.index.why(job, self.now).is_none(), self.index.device_of(job).is_some());
         }
         for class in &self.classes {
             assert_eq!(self.index.devices_up(*class), self.model.devices_up(*class));
@@ -302,6 +329,7 @@ proptest! {
     fn the_index_decides_as_a_scan_of_everything_does(
         steps in prop::collection::vec(step(), 1..120),
         one_at_a_time in any::<bool>(),
+        checks_waking in any::<bool>(),
         share_factor in prop::sample::select(vec![1.0, 4.0]),
         priority_worth_s in prop::sample::select(vec![0.0, 300.0]),
     ) {
@@ -311,6 +339,9 @@ proptest! {
         for step in &steps {
             both.apply(step);
             both.check();
+            if checks_waking {
+                both.check_waking();
+            }
         }
         for device in 0..5 {
             both.decide(device_id(device));

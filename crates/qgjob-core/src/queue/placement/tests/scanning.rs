@@ -498,6 +498,10 @@ impl Scanning {
         self.devices.get(&id).map(|known| &known.state)
     }
 
+    pub(super) fn is_free(&self, id: device::Id) -> bool {
+        self.devices.get(&id).is_some_and(|known| known.state.up && known.hold.is_none())
+    }
+
     pub(super) fn devices_up(&self, class: Class) -> u32 {
         self.up(class) as u32
     }
