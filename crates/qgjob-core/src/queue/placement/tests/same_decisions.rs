@@ -59,9 +59,9 @@ fn step() -> impl Strategy<Value = Step> {
     let device = 0u128..5;
     let submit =
         (
-            (0u32..3, 0u32..4, 0..CLASSES, prop::sample::select(vec![1u8, 5, 10])),
-            prop::collection::vec(4u32..2000, 1..8),
-            (4u32..500, 0u32..20_000, prop::collection::vec(0u128..5, 0..3)),
+            (0u32..3, 0u32..4, 0..CLASSES, prop::sample::select(vec![1u8, 5, 5, 5, 10])),
+            prop::collection::vec(4u32..2000, 1..12),
+            (4u32..300, 0u32..20_000, prop::collection::vec(0u128..5, 0..3)),
         )
             .prop_map(|((org, version, class, priority), lengths, (install, age, barred))| {
                 Step::Submit { org, version, class, priority, lengths, install, age, barred }
@@ -332,9 +332,11 @@ proptest! {
         checks_waking in any::<bool>(),
         share_factor in prop::sample::select(vec![1.0, 4.0]),
         priority_worth_s in prop::sample::select(vec![0.0, 300.0]),
+        spread_installs in prop::sample::select(vec![0.5, 4.0]),
     ) {
         let batch_s = if one_at_a_time { 0.0 } else { 60.0 };
-        let parameters = Parameters { batch_s, share_factor, priority_worth_s, ..Parameters::default() };
+        let parameters =
+            Parameters { batch_s, share_factor, priority_worth_s, spread_installs, ..Parameters::default() };
         let mut both = Both::new(parameters);
         for step in &steps {
             both.apply(step);
