@@ -36,6 +36,8 @@ pub struct Group {
     pub waiting: BTreeMap<job::Id, Waiting>,
     /// Devices that run a job of it.
     pub running: BTreeSet<device::Id>,
+    /// When a job of it was started last, as far as this board has seen.
+    started_at: Option<Timestamp>,
 }
 
 /// What waits and what could run it.
@@ -59,7 +61,8 @@ pub struct Proposal {
 impl Board {
     /// Makes a group known, or its build.
     pub fn put_group(&mut self, id: group::Id, key: group::Key, build: Option<Build>) {
-        let empty = Group { key, build: None, waiting: BTreeMap::new(), running: BTreeSet::new() };
+        let empty =
+            Group { key, build: None, waiting: BTreeMap::new(), running: BTreeSet::new(), started_at: None };
         self.groups.entry(id).or_insert(empty).build = build;
     }
 
@@ -115,6 +118,7 @@ impl Board {
             Fact::JobStarted { group_id, device_id, .. } => {
                 if let Some(group) = self.groups.get_mut(group_id) {
                     group.running.insert(*device_id);
+                    group.started_at = group.started_at.max(Some(at));
                 }
                 self.turn(*device_id, device::State::Idle, device::State::Busy);
                 self.remove(*group_id, job);
@@ -152,10 +156,12 @@ impl Board {
         }
     }
 
-    /// When the next backoff ends, if one is going on.
+    /// When the next backoff ends, or the next group has waited long enough for the devices that serve it.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         let waiting = self.groups.values().flat_map(|group| group.waiting.values());
-        waiting.filter_map(|waiting| waiting.not_before).filter(|due| *due > now).min()
+        let backoffs = waiting.filter_map(|waiting| waiting.not_before);
+        let patience = self.groups.values().filter_map(|group| group.patient_until(now));
+        backoffs.chain(patience).filter(|due| *due > now).min()
     }
 
     /// What the asking devices should claim. Devices that are not known are left out, and so are those that an
@@ -166,7 +172,7 @@ impl Board {
         let ids: Vec<device::Id> = asking.iter().map(|device| device.id).collect();
         let candidates =
             self.groups.iter().filter_map(|(id, group)| self.candidate(*id, group, &asking, now));
-        let decisions = placement::place(&ids, candidates.collect());
+        let decisions = placement::place(&ids, candidates.collect(), now);
         let take_avoided = |decision: &Decision| {
             self.groups.get(&decision.group).is_some_and(|group| {
                 let willing = |waiting: &&Waiting| !waiting.avoid.contains(&decision.device);
@@ -216,6 +222,7 @@ impl Board {
             oldest,
             ready,
             serving,
+            patient_until: group.patient_until(now)?,
             offers: asking.iter().map(offer).collect(),
         })
     }
@@ -240,6 +247,15 @@ impl Board {
 impl Group {
     fn ready(&self, now: Timestamp) -> impl Iterator<Item = &Waiting> {
         self.waiting.values().filter(move |waiting| waiting.not_before.is_none_or(|due| due <= now))
+    }
+
+    /// Until when its jobs may wait for the devices that serve it; none when no job may start at `now`.
+    pub fn patient_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let oldest = self
+            .ready(now)
+            .map(|waiting| waiting.queued_at.max(waiting.not_before.unwrap_or(waiting.queued_at)))
+            .min()?;
+        Some(self.started_at.map_or(oldest, |started| started.max(oldest)) + placement::PATIENCE)
     }
 
     /// Whether a job may start on the device: one that does not avoid it, or one that avoids all that fit.

@@ -3,10 +3,12 @@
 //!
 //! The policy: a device that has the build first, then the most urgent group, then the one that no device serves
 //! yet, then the oldest. A device that lacks the build joins a served group only when more jobs wait there than
-//! [`SPREAD_AT`] per device that serves it. Groups are asked per device, so a group whose kind of device is busy
-//! never holds up another kind.
+//! [`SPREAD_AT`] per device that serves it, when the group is urgent, or when its devices have started nothing for
+//! [`PATIENCE`], so that no job waits beside an idle device for longer. Groups are asked per device, so a group whose
+//! kind of device is busy never holds up another kind.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -14,6 +16,10 @@ use crate::model::{device, group};
 
 /// How many jobs must wait per serving device before another device installs the build.
 pub const SPREAD_AT: u32 = 4;
+/// How long the devices that serve a group may start nothing before another device installs the build.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// From this priority on another device installs the build rather than letting a job wait.
+pub const URGENT: u8 = 8;
 
 /// A group that has jobs to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub struct Candidate {
     pub ready: u32,
     /// Online devices that have the build and are idle, or are running it.
     pub serving: u32,
+    /// Until when its jobs may wait for the devices that serve it.
+    pub patient_until: Timestamp,
     /// For each asking device, in the same order: whether it may take a job of the group, and how.
     pub offers: Vec<Offer>,
 }
@@ -52,16 +60,20 @@ pub struct Decision {
     pub group: group::Id,
 }
 
-/// Decides for every asking device; a device without a decision waits. Devices with an offer to stay warm are asked
+/// Decides at `now` for every asking device; a device without a decision waits. Devices with an offer to stay warm are asked
 /// before others, so that a cold device never takes what a warm one is about to.
-pub fn place(asking: &[device::Id], mut groups: Vec<Candidate>) -> Vec<Decision> {
+pub fn place(asking: &[device::Id], mut groups: Vec<Candidate>, now: Timestamp) -> Vec<Decision> {
     let mut decisions = Vec::new();
     let mut free: Vec<usize> = (0..asking.len()).collect();
     for wanted in [Offer::Warm, Offer::Cold] {
         free.retain(|&at| {
             let open = groups.iter_mut().filter(|group| group.ready > 0 && group.offers[at] == wanted);
             let worth_it = open.filter(|group| {
-                wanted == Offer::Warm || group.serving == 0 || group.ready > SPREAD_AT * group.serving
+                wanted == Offer::Warm
+                    || group.serving == 0
+                    || group.ready > SPREAD_AT * group.serving
+                    || group.priority >= URGENT
+                    || group.patient_until <= now
             });
             let rank = |group: &&mut Candidate| {
                 (Reverse(group.priority), group.serving.min(1), group.oldest, group.group)
@@ -69,6 +81,7 @@ pub fn place(asking: &[device::Id], mut groups: Vec<Candidate>) -> Vec<Decision>
             let Some(best) = worth_it.min_by_key(rank) else { return true };
             best.ready -= 1;
             best.serving += u32::from(wanted == Offer::Cold);
+            best.patient_until = best.patient_until.max(now + PATIENCE);
             decisions.push(Decision { device: asking[at], group: best.group });
             false
         });
@@ -86,16 +99,21 @@ mod tests {
 
     fn group(id: group::Id, priority: u8, age: i64, ready: u32, serving: u32, offers: &[Offer]) -> Candidate {
         let oldest = Timestamp::from_second(1_000_000 - age).unwrap();
-        Candidate { group: id, priority, oldest, ready, serving, offers: offers.to_vec() }
+        let patient_until = oldest + PATIENCE;
+        Candidate { group: id, priority, oldest, ready, serving, patient_until, offers: offers.to_vec() }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_000_000).unwrap()
     }
 
     fn placed(devices: usize, groups: Vec<Candidate>) -> Vec<(u128, group::Id)> {
-        place(&asking(devices), groups).iter().map(|d| (d.device.0, d.group)).collect()
+        place(&asking(devices), groups, now()).iter().map(|d| (d.device.0, d.group)).collect()
     }
 
     #[test]
     fn a_warm_device_stays_warm_even_when_another_group_is_more_urgent() {
-        let groups = vec![group(1, 3, 0, 5, 1, &[Offer::Warm]), group(2, 10, 60, 5, 0, &[Offer::Cold])];
+        let groups = vec![group(1, 3, 0, 5, 1, &[Offer::Warm]), group(2, 10, 50, 5, 0, &[Offer::Cold])];
         assert_eq!(placed(1, groups), [(0, 1)]);
     }
 
@@ -125,6 +143,21 @@ mod tests {
         assert_eq!(placed(1, short), []);
         let long = vec![group(1, 5, 0, SPREAD_AT + 1, 1, &[Offer::Cold])];
         assert_eq!(placed(1, long), [(0, 1)]);
+    }
+
+    #[test]
+    fn an_urgent_group_does_not_wait_beside_an_idle_device() {
+        for (priority, joins) in [(URGENT - 1, vec![]), (URGENT, vec![(0, 1)])] {
+            assert_eq!(placed(1, vec![group(1, priority, 0, 1, 1, &[Offer::Cold])]), joins);
+        }
+    }
+
+    #[test]
+    fn a_group_whose_devices_start_nothing_gets_one_more_and_is_patient_again() {
+        let both = [Offer::Cold, Offer::Cold];
+        let patience = PATIENCE.as_secs() as i64;
+        assert_eq!(placed(2, vec![group(1, 5, patience - 1, 2, 1, &both)]), []);
+        assert_eq!(placed(2, vec![group(1, 5, patience, 2, 1, &both)]), [(0, 1)]);
     }
 
     #[test]

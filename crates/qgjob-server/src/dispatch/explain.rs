@@ -91,9 +91,19 @@ impl Dispatch {
             let detail = format!("every device that fits is busy: {}", names.join(", "));
             reasons.push(because(WhyCode::MatchingDevicesBusy, detail));
         } else if reasons.is_empty() {
-            let detail = match warm(group, &up) {
-                warm if warm.is_empty() => "a free device is about to take it".to_owned(),
-                warm => format!("{} already has the build and is about to take it", warm.join(" or ")),
+            let idle: Vec<&Device> =
+                up.iter().copied().filter(|device| device.state == State::Idle).collect();
+            let detail = match (warm(group, &idle), warm(group, &up)) {
+                (idle, _) if !idle.is_empty() => {
+                    format!("{} already has the build and is about to take it", idle.join(" or "))
+                }
+                (_, busy) if busy.is_empty() => "a free device is about to take it".to_owned(),
+                (_, busy) => {
+                    let other = group.patient_until(now).map_or_else(String::new, |until| {
+                        format!("; if nothing of its group starts until {until}, another device installs the build")
+                    });
+                    format!("it is held for {}, which has the build and is busy{other}", busy.join(" or "))
+                }
             };
             reasons.push(because(WhyCode::WaitsForWarmDevice, detail));
         }
