@@ -185,7 +185,7 @@ pub(super) fn events_after(
 
 pub(super) fn last_seq(c: &Connection) -> rusqlite::Result<Seq> {
     // Not the newest row: that one may have been deleted.
-    let seq = first(c, "SELECT seq FROM sqlite_sequence WHERE name = 'events'", [], |row| row.get(0))?;
+    let seq = first(c, "SELECT value FROM counters WHERE name = 'event'", [], |row| row.get(0))?;
     Ok(seq.unwrap_or(0))
 }
 
