@@ -216,6 +216,9 @@ impl Dispatch {
     async fn serve(&self, asks: &mut Vec<Ask>) -> bool {
         // An agent that hung up while the loop slept would get a lease that only its end can take back.
         asks.retain(|ask| !ask.reply.is_closed());
+        if asks.is_empty() {
+            return true;
+        }
         let now = self.clock.now();
         let mut owner: HashMap<device::Id, usize> = HashMap::new();
         for (at, ask) in asks.iter().enumerate() {

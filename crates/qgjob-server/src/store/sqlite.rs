@@ -40,6 +40,7 @@ use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::model::token::{self, Token};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rustix::fs::FlockOperation;
 use tokio::sync::{broadcast, mpsc};
 
@@ -119,6 +120,7 @@ impl Sqlite {
              PRAGMA cache_size = -64000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;
              PRAGMA journal_size_limit = 67108864",
         )?;
+        keep_plans(&connection)?;
         migrate::apply(&mut connection, migrate::ALL)?;
         sync_folder(path)?;
         let (commands, waiting) = mpsc::channel(QUEUE);
@@ -199,6 +201,12 @@ fn lock(path: &Path) -> std::result::Result<File, OpenError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(path.to_owned())),
         Err(error) => Err(failed(error.into())),
     }
+}
+
+/// Makes SQLite choose a statement's plan once. By default it looks at the values when a partial index could serve,
+/// and then prepares the statement anew for each execution.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 /// Makes the name of a new database file durable.
