@@ -154,6 +154,17 @@ impl Logs {
         Ok(())
     }
 
+    /// Removes all logs of an attempt; harmless when there are none.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn remove(&self, attempt: attempt::Id) -> std::io::Result<()> {
+        match fs::remove_dir_all(self.root.join(attempt.to_string())).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells when something is appended.
     pub fn follow(&self, attempt: attempt::Id, stream: LogStream) -> Follow {
         let open = self.shared(attempt, stream);
@@ -214,6 +225,17 @@ mod tests {
         assert_eq!(text(&logs).await, format!("0123456789{}", std::str::from_utf8(MARKER).unwrap()));
         let reopened = Logs::open(folder.path(), 10).unwrap();
         assert_eq!(reopened.append(ATTEMPT, TEST, 16, b"ghi").await.unwrap(), 19, "also after a restart");
+    }
+
+    #[tokio::test]
+    async fn removed_logs_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::open(folder.path(), 10).unwrap();
+        logs.append(ATTEMPT, TEST, 0, b"x").await.unwrap();
+        logs.remove(ATTEMPT).await.unwrap();
+        logs.remove(ATTEMPT).await.unwrap();
+        assert_eq!(text(&logs).await, "");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]

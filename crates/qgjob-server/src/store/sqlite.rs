@@ -8,6 +8,7 @@ mod library;
 mod migrate;
 mod read;
 mod reads;
+mod retention;
 mod rows;
 mod submit;
 mod sweep;
@@ -50,9 +51,9 @@ use self::tokens::Tokens;
 use self::transaction::{Numbers, Tx, Verb};
 use self::writer::{Command, Writer};
 use super::{
-    Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Gauges, GroupRow, JobFacts,
-    JobFilter, PhaseChange, Report, Result, Rules, RunFilter, Scope, Seen, SeenReply, Store, Submission,
-    Swept, WaitingJob,
+    Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Forgotten, Gauges, GroupRow,
+    JobFacts, JobFilter, PhaseChange, Report, Result, Rules, RunFilter, Scope, Seen, SeenReply, Store,
+    Submission, Swept, WaitingJob,
 };
 
 /// Commands that may wait for the writer before callers have to wait to hand theirs over.
@@ -117,7 +118,7 @@ impl Sqlite {
         connection.set_prepared_statement_cache_capacity(128);
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;
-             PRAGMA cache_size = -64000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;
+             PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;
              PRAGMA journal_size_limit = 67108864",
         )?;
         keep_plans(&connection)?;
@@ -287,6 +288,10 @@ impl Store for Sqlite {
 
     async fn sweep(&self, now: Timestamp, grace: Duration, silent: Duration, random: u128) -> Result<Swept> {
         self.write(move |tx| sweep::sweep(tx, now, grace, silent, random)).await
+    }
+
+    async fn forget(&self, now: Timestamp, keep: Duration, most: u32) -> Result<Forgotten> {
+        self.write(move |tx| retention::forget(tx, now, keep, most)).await
     }
 
     async fn add_blob(&self, now: Timestamp, org: &OrgId, sha256: Sha256, size_bytes: u64) -> Result<()> {
