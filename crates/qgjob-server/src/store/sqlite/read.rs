@@ -167,7 +167,10 @@ pub(super) fn events_after(
     match filter {
         EventFilter::All => {}
         EventFilter::Run(id) => wanted.and("run_id = ?", Bin(id.0)),
-        EventFilter::Job(id) => wanted.and("job_id = ?", Bin(id.0)),
+        EventFilter::Job(id) => {
+            wanted.and("run_id = (SELECT run_id FROM jobs WHERE id = ?)", Bin(id.0));
+            wanted.and("job_id = ?", Bin(id.0));
+        }
     }
     wanted.and_seen("org_id = ?", scope);
     wanted.and("seq > ?", after.min(i64::MAX as u64));
