@@ -3,12 +3,14 @@
 
 example := examples/appwright-demo
 
-.PHONY: help install install-demo fetch apps build demo test bench-warm lint clean
+.PHONY: help install install-demo fetch apps build demo test bench-warm bench-queue bench-scale lint clean
 
 help:
 	@echo "make demo      install what is missing, build, and run the main job (ARGS=--keep leaves it running)"
 	@echo "make test      install what is missing and run every test"
 	@echo "make bench-warm  time a warm job beside plain AppWright (ARGS=--rounds=3 for a quick look)"
+	@echo "make bench-queue  time the queue beside BullMQ and Graphile Worker (ARGS=--rounds=1 for a quick look)"
+	@echo "make bench-scale  time the queue with 100,000 jobs queued and 1,000,000 finished; memory and start"
 	@echo "make install   install what is missing: system packages, npm packages of the example, crates"
 	@echo "make build     build the release binary, target/release/qgjob"
 	@echo "make apps      build both versions of the demo app into $(example)/build"
@@ -57,10 +59,24 @@ bench-warm: install-demo
 	$(MAKE) --no-print-directory build apps
 	benches/warm-overhead/run.py $(ARGS)
 
+# What docs/PERFORMANCE.md quotes. The machine should be idle.
+bench-queue: benches/queue/node_modules/.package-lock.json
+	scripts/install-system.sh
+	cargo build --release --locked -p qgjob -p qgjob-server --bins --examples
+	benches/queue/run.py $(ARGS)
+
+bench-scale:
+	cargo build --release --locked -p qgjob -p qgjob-server --bins --examples
+	benches/scale/run.py $(ARGS)
+
+benches/queue/node_modules/.package-lock.json: benches/queue/package.json benches/queue/package-lock.json
+	cd benches/queue && npm ci --prefer-offline
+	touch $@
+
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 clean:
 	cargo clean
-	rm -rf $(example)/node_modules $(example)/build $(example)/test-results $(example)/playwright-report .demo
+	rm -rf benches/queue/node_modules $(example)/node_modules $(example)/build $(example)/test-results $(example)/playwright-report .demo

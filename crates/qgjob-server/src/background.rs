@@ -8,6 +8,8 @@ use crate::app::App;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often what is too old is removed.
 const PRUNE: Duration = Duration::from_secs(60);
+/// Jobs that are forgotten in one go, and the pause before the next, in which others use the store.
+const FORGET: (u32, Duration) = (500, Duration::from_millis(200));
 
 /// Sweeps until the server stops. A failed sweep is tried again: the next one does what it left.
 pub async fn sweep(app: App) {
@@ -35,7 +37,8 @@ pub async fn sweep(app: App) {
     }
 }
 
-/// Removes uploads and announcements that were never completed, until the server stops.
+/// Removes uploads and announcements that were never completed, and what is older than the retention, until the server
+/// stops.
 pub async fn prune(app: App) {
     let mut ticks = tokio::time::interval(PRUNE);
     loop {
@@ -50,5 +53,35 @@ pub async fn prune(app: App) {
             Ok(removed) => tracing::info!(removed, "uploads that were never completed were removed"),
             Err(error) => tracing::error!(%error, "old uploads cannot be removed"),
         }
+        tokio::select! {
+            () = forget(&app) => {}
+            () = app.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Forgets runs that are older than the retention.
+async fn forget(app: &App) {
+    let (most, pause) = FORGET;
+    let mut runs = 0;
+    loop {
+        let forgotten = match app.store.forget(app.clock.now(), app.config.retention, most).await {
+            Ok(forgotten) if forgotten.runs == 0 => break,
+            Ok(forgotten) => forgotten,
+            Err(error) => {
+                tracing::error!(%error, "old runs cannot be removed");
+                break;
+            }
+        };
+        runs += forgotten.runs;
+        for attempt in forgotten.attempts {
+            if let Err(error) = app.logs.remove(attempt).await {
+                tracing::warn!(%attempt, %error, "a log cannot be removed");
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+    if runs > 0 {
+        tracing::info!(runs, "old runs were removed");
     }
 }

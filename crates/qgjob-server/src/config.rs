@@ -39,6 +39,9 @@ pub struct Config {
     /// Longest wait before any retry.
     #[serde(with = "span")]
     pub backoff_most: Duration,
+    /// How long a run is kept after it is over, with its jobs, events and logs; never less than 7 days.
+    #[serde(with = "span")]
+    pub retention: Duration,
     /// How long the server goes on accepting connections after it was told to stop, so that a load balancer can see
     /// `/readyz` fail.
     #[serde(with = "span")]
@@ -63,6 +66,7 @@ impl Default for Config {
             timeout_grace: Duration::from_secs(60),
             backoff_first: Duration::from_secs(5),
             backoff_most: Duration::from_secs(300),
+            retention: Duration::from_secs(30 * 24 * 60 * 60),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             limits: Limits::default(),

@@ -29,6 +29,8 @@ pub struct Dispatch {
     clock: Arc<dyn Clock>,
     lease: Duration,
     board: Mutex<Board>,
+    /// The id of each agent's newest claim.
+    newest_claims: Mutex<HashMap<agent::Id, String>>,
     asks: mpsc::Sender<Ask>,
     inbox: Mutex<Option<Inbox>>,
 }
@@ -60,7 +62,8 @@ impl Dispatch {
         // Subscribed before the board is read, so that no event falls between the two.
         let inbox = Inbox { asks: inbox, events: store.subscribe() };
         let board = Mutex::new(read_board(&*store).await?);
-        Ok(Arc::new(Self { store, clock, lease, board, asks, inbox: Mutex::new(Some(inbox)) }))
+        let newest_claims = Mutex::default();
+        Ok(Arc::new(Self { store, clock, lease, board, newest_claims, asks, inbox: Mutex::new(Some(inbox)) }))
     }
 
     /// Answers an agent's claim: leases for its free devices, or none after `wait`. A repeat of a claim whose answer
@@ -74,9 +77,11 @@ impl Dispatch {
         request: ClaimRequest,
         wait: Duration,
     ) -> store::Result<ClaimReply> {
-        let leases = self.store.leases_of_claim(agent_id, &request.claim_id, self.lease).await?;
-        if !leases.is_empty() {
-            return Ok(ClaimReply { leases });
+        if self.may_be_a_repeat(agent_id, &request.claim_id) {
+            let leases = self.store.leases_of_claim(agent_id, &request.claim_id, self.lease).await?;
+            if !leases.is_empty() {
+                return Ok(ClaimReply { leases });
+            }
         }
         let (reply, answer) = oneshot::channel();
         let ask = Ask { agent_id, request, until: Instant::now() + wait, reply };
@@ -84,6 +89,13 @@ impl Dispatch {
         self.asks.send(ask).await.map_err(|_| stopped())?;
         let leases = answer.await.map_err(|_| stopped())?;
         Ok(ClaimReply { leases })
+    }
+
+    /// Whether the agent may have asked this before. An agent repeats its newest claim only; what it asked of an earlier
+    /// process is not known.
+    fn may_be_a_repeat(&self, agent_id: agent::Id, claim_id: &str) -> bool {
+        let mut newest = self.newest_claims.lock().expect("no thread panics while holding the claims");
+        newest.insert(agent_id, claim_id.to_owned()).is_none_or(|before| before == claim_id)
     }
 
     /// Keeps the board current and answers claims until `shutdown`. To be called once.
@@ -148,6 +160,9 @@ impl Dispatch {
             .map(|ask| ask.until)
             .min()
             .unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        if asks.is_empty() {
+            return wake;
+        }
         let now = self.clock.now();
         if let Some(due) = self.board().next_due(now) {
             // A millisecond more, so that rounding never wakes before the time.
@@ -216,6 +231,9 @@ impl Dispatch {
     async fn serve(&self, asks: &mut Vec<Ask>) -> bool {
         // An agent that hung up while the loop slept would get a lease that only its end can take back.
         asks.retain(|ask| !ask.reply.is_closed());
+        if asks.is_empty() {
+            return true;
+        }
         let now = self.clock.now();
         let mut owner: HashMap<device::Id, usize> = HashMap::new();
         for (at, ask) in asks.iter().enumerate() {

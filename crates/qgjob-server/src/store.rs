@@ -211,6 +211,15 @@ pub struct Swept {
     pub agents_gone: u32,
 }
 
+/// What was forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many runs.
+    pub runs: u32,
+    /// Their attempts, whose logs nobody can ask for any more.
+    pub attempts: Vec<attempt::Id>,
+}
+
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
@@ -368,6 +377,10 @@ pub trait Store: Send + Sync + 'static {
     /// Expires leases, gives up on queue deadlines and on attempts that outlived their timeout by `grace`, queues
     /// what became due, and marks agents offline that have not called for `silent`.
     async fn sweep(&self, now: Timestamp, grace: Duration, silent: Duration, random: u128) -> Result<Swept>;
+    /// Forgets runs that have been over for longer than `keep`, and at least for as long as their idempotency keys are
+    /// remembered (7 days): the oldest first, with their jobs, attempts, tries, artifacts and events. One call forgets
+    /// about `most` jobs, so that others do not wait for long; it is to be repeated until it forgets no run.
+    async fn forget(&self, now: Timestamp, keep: Duration, most: u32) -> Result<Forgotten>;
 
     // Builds, tokens, operators.
 

@@ -115,15 +115,22 @@ pub async fn claim(
     Ok(Json(app.dispatch.claim(agent_id, body, wait).await?))
 }
 
+/// The attempt that a path names. The store's verbs refuse an attempt that this agent never held.
+///
+/// # Errors
+/// `not_found`.
+fn named(text: &str) -> Result<attempt::Id, Rejection> {
+    text.parse().map_err(|_| Rejection::not_found(format_args!("attempt {text}")))
+}
+
 /// The attempt that a path names, if this agent holds or held it.
 ///
 /// # Errors
 /// `not_found`.
 async fn held(app: &App, agent_id: agent::Id, text: &str) -> Result<(Attempt, Job), Rejection> {
-    let not_found = || Rejection::not_found(format_args!("attempt {text}"));
-    let id: attempt::Id = text.parse().map_err(|_| not_found())?;
-    let found = app.store.attempt(id).await?;
-    found.filter(|(attempt, _)| attempt.agent_id == agent_id).ok_or_else(not_found)
+    let found = app.store.attempt(named(text)?).await?;
+    let own = found.filter(|(attempt, _)| attempt.agent_id == agent_id);
+    own.ok_or_else(|| Rejection::not_found(format_args!("attempt {text}")))
 }
 
 /// As [`held`], and the lease must live under `epoch`.
@@ -167,7 +174,7 @@ pub async fn phase(
     Path(id): Path<String>,
     Body(body): Body<PhaseReport>,
 ) -> Result<StatusCode, Rejection> {
-    let (Attempt { id: attempt_id, .. }, _) = held(&app, agent_id, &id).await?;
+    let attempt_id = named(&id)?;
     let what = PhaseChange { phase: body.phase, install: body.install };
     let report = Report { agent_id, attempt_id, epoch: body.epoch, what };
     app.store.set_phase(app.clock.now(), vec![report]).await?.pop().expect("one answer for one report")?;
@@ -192,8 +199,7 @@ pub async fn tests(
     {
         return Err(Rejection::field(&format!("/tries/{at}/error"), "must be at most 16 KiB"));
     }
-    let (Attempt { id: attempt_id, .. }, _) = held(&app, agent_id, &id).await?;
-    let report = Report { agent_id, attempt_id, epoch: body.epoch, what: body.tries };
+    let report = Report { agent_id, attempt_id: named(&id)?, epoch: body.epoch, what: body.tries };
     app.store.add_tries(app.clock.now(), vec![report]).await?.pop().expect("one answer for one report")?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -208,7 +214,7 @@ pub async fn finish(
     Path(id): Path<String>,
     LongBody(body): LongBody<FinishReport>,
 ) -> Result<Json<FinishReply>, Rejection> {
-    let (Attempt { id: attempt_id, .. }, _) = held(&app, agent_id, &id).await?;
+    let attempt_id = named(&id)?;
     let mut evidence = body.evidence;
     if let Some(fault) = &mut evidence.fault {
         // A long story is cut, not refused: its reason must not be lost.

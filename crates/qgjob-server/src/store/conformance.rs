@@ -6,6 +6,7 @@ mod cancelling;
 mod claiming;
 mod ending;
 mod events;
+mod forgetting;
 pub mod history;
 mod passing_time;
 mod reading;
@@ -51,6 +52,7 @@ properties! {
         an_agent_cannot_cancel;
     passing_time: an_expired_lease_is_lost a_renewed_lease_holds the_queue_deadline_ends_the_first_wait
         an_attempt_that_outlives_its_timeout_ends silent_agents_go_offline a_key_is_forgotten_after_a_week;
+    forgetting: old_runs_go_with_all_that_is_theirs what_is_not_over_stays a_call_forgets_a_bounded_part;
     agents: a_registration_token_works_once a_name_taken_again_keeps_its_devices devices_come_and_go
         a_fresh_process_holds_nothing drained_devices_and_agents_take_nothing a_removed_agent_is_gone
         tokens_end labels_are_bound_once;

@@ -8,9 +8,11 @@ mod library;
 mod migrate;
 mod read;
 mod reads;
+mod retention;
 mod rows;
 mod submit;
 mod sweep;
+mod tokens;
 mod transaction;
 mod writer;
 
@@ -18,7 +20,6 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -40,17 +41,19 @@ use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::model::token::{self, Token};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rustix::fs::FlockOperation;
 use tokio::sync::{broadcast, mpsc};
 
 use self::reads::Reads;
 use self::rows::{At, Bin, Digest, Word};
-use self::transaction::{Tx, Verb};
+use self::tokens::Tokens;
+use self::transaction::{Numbers, Tx, Verb};
 use self::writer::{Command, Writer};
 use super::{
-    Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Gauges, GroupRow, JobFacts,
-    JobFilter, Listed, PhaseChange, Report, Result, Rules, RunFilter, Scope, Seen, SeenReply, Store,
-    Submission, Swept, WaitingJob,
+    Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Forgotten, Gauges, GroupRow,
+    JobFacts, JobFilter, Listed, PhaseChange, Report, Result, Rules, RunFilter, Scope, Seen, SeenReply,
+    Store, Submission, Swept, WaitingJob,
 };
 
 /// Commands that may wait for the writer before callers have to wait to hand theirs over.
@@ -99,6 +102,7 @@ pub struct Sqlite {
     commands: Option<mpsc::Sender<Box<dyn Command>>>,
     writer: Option<JoinHandle<()>>,
     reads: Reads,
+    tokens: Arc<Tokens>,
     events: broadcast::Sender<Arc<Vec<Event>>>,
 }
 
@@ -114,15 +118,24 @@ impl Sqlite {
         connection.set_prepared_statement_cache_capacity(128);
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;
-             PRAGMA cache_size = -64000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;
+             PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;
              PRAGMA journal_size_limit = 67108864",
         )?;
+        keep_plans(&connection)?;
         migrate::apply(&mut connection, migrate::ALL)?;
         sync_folder(path)?;
         let (commands, waiting) = mpsc::channel(QUEUE);
         let (events, _) = broadcast::channel(EVENTS);
-        let broken = Arc::new(AtomicBool::new(false));
-        let writer = Writer { connection, rules, commands: waiting, events: events.clone(), broken };
+        let (numbers, tokens) = (Numbers::read(&connection)?, Arc::<Tokens>::default());
+        let writer = Writer {
+            connection,
+            rules,
+            commands: waiting,
+            events: events.clone(),
+            numbers,
+            tokens: Arc::clone(&tokens),
+            broken: false,
+        };
         let thread = std::thread::Builder::new().name("qgjob-store".to_owned()).spawn(move || {
             writer.work();
             // Closing the file alone would leave it locked for as long as a process that was forked off just now holds
@@ -132,13 +145,14 @@ impl Sqlite {
             }
         });
         let writer = thread.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        Ok(Self { commands: Some(commands), writer: Some(writer), reads: Reads::new(path), events })
+        Ok(Self { commands: Some(commands), writer: Some(writer), reads: Reads::new(path), tokens, events })
     }
 
-    /// Runs `verb` in the writer's next transaction; answers when it is on the disk.
+    /// Runs `verb` in the writer's next transaction; answers when it is on the disk. The verb may be run a second time
+    /// after what it did was undone.
     async fn write<T: Send + 'static>(
         &self,
-        verb: impl FnOnce(&mut Tx<'_>) -> Verb<T> + Send + 'static,
+        verb: impl FnMut(&mut Tx<'_>) -> Verb<T> + Send + 'static,
     ) -> Result<T> {
         let gone = || Error::Unavailable("the writer of the store has stopped".to_owned());
         let (command, answer) = writer::command(verb);
@@ -151,17 +165,17 @@ impl Sqlite {
     async fn write_each<I: Send + 'static, T: Send + 'static>(
         &self,
         batch: Vec<I>,
-        verb: impl FnMut(&mut Tx<'_>, I) -> Verb<T> + Send + 'static,
+        mut verb: impl FnMut(&mut Tx<'_>, &I) -> Verb<T> + Send + 'static,
     ) -> Result<Vec<Answer<T>>> {
-        self.write(move |tx| tx.each(batch, verb)).await
+        self.write(move |tx| tx.each(&batch, &mut verb)).await
     }
 
     /// Runs `verb` on one item.
     async fn write_one<T: Send + 'static>(
         &self,
-        verb: impl FnOnce(&mut Tx<'_>) -> Verb<T> + Send + 'static,
+        mut verb: impl FnMut(&mut Tx<'_>) -> Verb<T> + Send + 'static,
     ) -> Result<Answer<T>> {
-        self.write(move |tx| tx.one(verb)).await
+        self.write(move |tx| tx.one(&mut verb)).await
     }
 }
 
@@ -190,6 +204,12 @@ fn lock(path: &Path) -> std::result::Result<File, OpenError> {
     }
 }
 
+/// Makes SQLite choose a statement's plan once. By default it looks at the values when a partial index could serve,
+/// and then prepares the statement anew for each execution.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
+}
+
 /// Makes the name of a new database file durable.
 fn sync_folder(path: &Path) -> std::result::Result<(), OpenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -215,7 +235,7 @@ impl Store for Sqlite {
         agent: Agent,
         session: (Token, Sha256),
     ) -> Result<Answer<Agent>> {
-        self.write_one(move |tx| agents::register(tx, now, registration, agent, session)).await
+        self.write_one(move |tx| agents::register(tx, now, registration, &agent, &session)).await
     }
 
     async fn agents_seen(&self, now: Timestamp, batch: Vec<Seen>) -> Result<Vec<Answer<SeenReply>>> {
@@ -242,7 +262,7 @@ impl Store for Sqlite {
         lease: Duration,
         batch: Vec<Report<()>>,
     ) -> Result<Vec<Answer<HeldReply>>> {
-        let renew = move |tx: &mut Tx<'_>, report: Report<()>| {
+        let renew = move |tx: &mut Tx<'_>, report: &Report<()>| {
             let held = Held { attempt_id: report.attempt_id, epoch: report.epoch };
             attempts::renew(tx, now, lease, report.agent_id, held)
         };
@@ -270,6 +290,10 @@ impl Store for Sqlite {
         self.write(move |tx| sweep::sweep(tx, now, grace, silent, random)).await
     }
 
+    async fn forget(&self, now: Timestamp, keep: Duration, most: u32) -> Result<Forgotten> {
+        self.write(move |tx| retention::forget(tx, now, keep, most)).await
+    }
+
     async fn add_blob(&self, now: Timestamp, org: &OrgId, sha256: Sha256, size_bytes: u64) -> Result<()> {
         let org = org.clone();
         self.write(move |tx| library::add_blob(tx, now, &org, sha256, size_bytes)).await
@@ -284,7 +308,7 @@ impl Store for Sqlite {
     }
 
     async fn bind_app_version(&self, app_version: AppVersion) -> Result<Answer<AppVersion>> {
-        self.write_one(move |tx| library::bind_app_version(tx, app_version)).await
+        self.write_one(move |tx| library::bind_app_version(tx, &app_version)).await
     }
 
     async fn set_device_drained(
@@ -419,7 +443,15 @@ impl Store for Sqlite {
     }
 
     async fn token_by_hash(&self, hash: Sha256, now: Timestamp) -> Result<Option<Token>> {
-        self.reads.run(move |c| library::live_token(c, hash, now)).await
+        let began = match self.tokens.find(hash, now) {
+            Ok(token) => return Ok(Some(token)),
+            Err(began) => began,
+        };
+        let found = self.reads.run(move |c| library::live_token(c, hash, now)).await?;
+        if let Some(token) = &found {
+            self.tokens.remember(began, hash, token);
+        }
+        Ok(found)
     }
 
     async fn events_after(

@@ -14,7 +14,7 @@ use qgjob_core::model::token::{Kind, Token};
 use qgjob_core::queue::verdict::Judgement;
 
 use super::attempts;
-use super::library::{delete_token, insert_token, live_token};
+use super::library::{delete_token, delete_tokens_of, insert_token, live_token};
 use super::rows::{self, At, Bin, Json, Word};
 use super::transaction::{About, Stop, Tx, Verb, not_found};
 use crate::store::{Seen, SeenReply};
@@ -55,15 +55,16 @@ pub(super) fn register(
     tx: &mut Tx<'_>,
     now: Timestamp,
     registration: Sha256,
-    agent: Agent,
-    session: (Token, Sha256),
+    agent: &Agent,
+    session: &(Token, Sha256),
 ) -> Verb<Agent> {
     let ticket =
         live_token(tx.connection(), registration, now)?.filter(|token| token.kind == Kind::Registration);
     let ticket = ticket.ok_or_else(|| not_found("registration token"))?;
     delete_token(tx, ticket.id)?;
     // A ticket of one org makes agents of that org only.
-    let agent = Agent { serves: ticket.org_id.or(agent.serves), state: agent::State::Online, ..agent };
+    let serves = ticket.org_id.or_else(|| agent.serves.clone());
+    let agent = Agent { serves, state: agent::State::Online, ..agent.clone() };
     let replaced = tx.first("SELECT * FROM agents WHERE name = ?1", [&agent.name], rows::agent)?;
     if let Some(old) = &replaced {
         if old.serves != agent.serves {
@@ -82,7 +83,7 @@ pub(super) fn register(
     tx.change(sql, (Bin(agent.id.0), &agent.name, serves, &agent.version, seen_at, At(agent.created_at)))?;
     if let Some(old) = replaced {
         tx.change("UPDATE devices SET agent_id = ?2 WHERE agent_id = ?1", (Bin(old.id.0), Bin(agent.id.0)))?;
-        tx.change("DELETE FROM tokens WHERE agent_id = ?1", [Bin(old.id.0)])?;
+        delete_tokens_of(tx, old.id)?;
         tx.change("DELETE FROM agents WHERE id = ?1", [Bin(old.id.0)])?;
         tell_agent(tx, now, &old, agent::State::Offline)?;
     }
@@ -91,7 +92,7 @@ pub(super) fn register(
     Ok(agent)
 }
 
-pub(super) fn seen(tx: &mut Tx<'_>, now: Timestamp, seen: Seen) -> Verb<SeenReply> {
+pub(super) fn seen(tx: &mut Tx<'_>, now: Timestamp, seen: &Seen) -> Verb<SeenReply> {
     let agent = load(tx, seen.agent_id)?;
     tx.change("UPDATE agents SET online = 1, seen_at = ?2 WHERE id = ?1", (Bin(agent.id.0), At(now)))?;
     if agent.state == agent::State::Offline {
@@ -125,9 +126,11 @@ pub(super) fn seen(tx: &mut Tx<'_>, now: Timestamp, seen: Seen) -> Verb<SeenRepl
 
 /// The attempts of the agent and those that hold its devices are lost.
 fn lose(tx: &mut Tx<'_>, now: Timestamp, id: agent::Id, random: u128) -> Verb<u32> {
-    let sql = "SELECT * FROM attempts WHERE ended_at IS NULL
-        AND (agent_id = ?1 OR device_id IN (SELECT id FROM devices WHERE agent_id = ?1)) ORDER BY epoch";
-    let live = tx.all(sql, [Bin(id.0)], attempts::read)?;
+    let sql = attempts::select(
+        "WHERE ended_at IS NULL
+         AND (agent_id = ?1 OR device_id IN (SELECT id FROM devices WHERE agent_id = ?1)) ORDER BY epoch",
+    );
+    let live = tx.all(&sql, [Bin(id.0)], attempts::read)?;
     attempts::end_all(tx, now, live, &Judgement::lost(), random)
 }
 
@@ -260,7 +263,7 @@ pub(super) fn remove(tx: &mut Tx<'_>, now: Timestamp, id: agent::Id, random: u12
         tx.change("DELETE FROM devices WHERE id = ?1", [Bin(device.id.0)])?;
         tell_device(tx, now, device.serves.as_ref(), device.id, device::State::Offline)?;
     }
-    tx.change("DELETE FROM tokens WHERE agent_id = ?1", [Bin(id.0)])?;
+    delete_tokens_of(tx, id)?;
     tx.change("DELETE FROM agents WHERE id = ?1", [Bin(id.0)])?;
     tell_agent(tx, now, &agent, agent::State::Offline)
 }

@@ -9,7 +9,7 @@ use qgjob_core::model::attempt::{self, Epoch, InstallAction, Phase};
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::{self, Conclusion, Status};
 use qgjob_core::model::refusal::Refusal;
-use qgjob_core::model::test_result::Try;
+use qgjob_core::model::test_result::{Counts, Try};
 use qgjob_core::model::{agent, device, run};
 use qgjob_core::queue::lifecycle::Command;
 use qgjob_core::queue::verdict::{self, Judgement};
@@ -18,7 +18,7 @@ use rusqlite::Row;
 use super::agents;
 use super::claim::after;
 use super::jobs::{self, Because, Job};
-use super::rows::{self, At, Bin, Digest, Json, Word, bin, json, opt_word, test_counts, word};
+use super::rows::{At, Bin, Digest, Json, Word, json, word};
 use super::transaction::{Stop, Tx, Verb, not_found};
 use crate::store::{Answer, Finish, Finished, PhaseChange, Report};
 
@@ -40,32 +40,44 @@ pub(super) struct Attempt {
     agent_finished: bool,
 }
 
+/// `SELECT … FROM attempts` of what [`read`] reads, and `rest`.
+pub(super) fn select(rest: &str) -> String {
+    format!(
+        "SELECT id, job_id, run_id, agent_id, device_id, epoch, phase, install_action, install_ms, concluded, agent_finished,
+        outcome, reason, detail, passed, failed, flaky, skipped FROM attempts {rest}"
+    )
+}
+
+/// Reads what [`select`] selects, by its place: looking up a name costs as much as reading the value.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Attempt> {
-    let ended = match opt_word(row, "outcome")? {
+    let install = row.get::<_, Option<Word<InstallAction>>>(7)?;
+    let duration_ms = row.get::<_, Option<u64>>(8)?.unwrap_or(0);
+    let ended = match row.get::<_, Option<Word<_>>>(11)? {
         None => None,
-        Some(outcome) => {
-            let (reason, detail) = (word(row, "reason")?, row.get("detail")?);
-            Some(Judgement { outcome, reason, detail, tests: test_counts(row)? })
+        Some(Word(outcome)) => {
+            let (passed, failed, flaky, skipped) = (row.get(14)?, row.get(15)?, row.get(16)?, row.get(17)?);
+            let tests = Counts { total: passed + failed + flaky + skipped, passed, failed, flaky, skipped };
+            Some(Judgement { outcome, reason: row.get::<_, Word<_>>(12)?.0, detail: row.get(13)?, tests })
         }
     };
     Ok(Attempt {
-        id: attempt::Id(bin(row, "id")?),
-        job_id: job::Id(bin(row, "job_id")?),
-        run_id: run::Id(bin(row, "run_id")?),
-        agent_id: agent::Id(bin(row, "agent_id")?),
-        device_id: device::Id(bin(row, "device_id")?),
-        epoch: row.get("epoch")?,
-        phase: word(row, "phase")?,
-        install: rows::install(row)?,
+        id: attempt::Id(row.get::<_, Bin>(0)?.0),
+        job_id: job::Id(row.get::<_, Bin>(1)?.0),
+        run_id: run::Id(row.get::<_, Bin>(2)?.0),
+        agent_id: agent::Id(row.get::<_, Bin>(3)?.0),
+        device_id: device::Id(row.get::<_, Bin>(4)?.0),
+        epoch: row.get(5)?,
+        phase: row.get::<_, Word<_>>(6)?.0,
+        install: install.map(|Word(action)| attempt::Install { action, duration_ms }),
         ended,
-        concluded: opt_word(row, "concluded")?,
-        agent_finished: row.get("agent_finished")?,
+        concluded: row.get::<_, Option<Word<_>>>(9)?.map(|word| word.0),
+        agent_finished: row.get(10)?,
     })
 }
 
 /// The attempt, if the agent has or had it.
 fn load(tx: &Tx<'_>, agent_id: agent::Id, id: attempt::Id) -> Verb<Attempt> {
-    let found = tx.first("SELECT * FROM attempts WHERE id = ?1", [Bin(id.0)], read)?;
+    let found = tx.first(&select("WHERE id = ?1"), [Bin(id.0)], read)?;
     found.filter(|attempt| attempt.agent_id == agent_id).ok_or_else(|| not_found(format!("attempt {id}")))
 }
 
@@ -102,8 +114,8 @@ pub(super) fn renew(
     Ok(HeldReply { attempt_id, order })
 }
 
-pub(super) fn set_phase(tx: &mut Tx<'_>, now: Timestamp, report: Report<PhaseChange>) -> Verb<()> {
-    let attempt = held(tx, &report)?;
+pub(super) fn set_phase(tx: &mut Tx<'_>, now: Timestamp, report: &Report<PhaseChange>) -> Verb<()> {
+    let attempt = held(tx, report)?;
     let PhaseChange { phase, install } = report.what;
     let install = install.filter(|_| attempt.install.is_none());
     if phase == attempt.phase && install.is_none() {
@@ -130,13 +142,13 @@ pub(super) fn set_phase(tx: &mut Tx<'_>, now: Timestamp, report: Report<PhaseCha
     tx.tell(now, job.about(), Fact::JobPhase { attempt_id: attempt.id, phase, install })
 }
 
-pub(super) fn add_tries(tx: &mut Tx<'_>, now: Timestamp, report: Report<Vec<Try>>) -> Verb<()> {
-    let attempt = held(tx, &report)?;
+pub(super) fn add_tries(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Vec<Try>>) -> Verb<()> {
+    let attempt = held(tx, report)?;
     let job = jobs::load(tx, attempt.job_id)?;
-    for result in report.what {
+    for result in &report.what {
         let sql = "INSERT INTO tries (attempt_id, seq, body) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-        if tx.change(sql, (Bin(attempt.id.0), result.seq, Json(&result)))? == 1 {
-            let fact = Fact::TestFinished { attempt_id: attempt.id, result: Box::new(result) };
+        if tx.change(sql, (Bin(attempt.id.0), result.seq, Json(result)))? == 1 {
+            let fact = Fact::TestFinished { attempt_id: attempt.id, result: Box::new(result.clone()) };
             tx.tell(now, job.about(), fact)?;
         }
     }
@@ -170,10 +182,10 @@ pub(super) fn add_artifact(tx: &Tx<'_>, report: &Report<Artifact>) -> Verb<()> {
 }
 
 /// The outer failure undoes; the inner refusal keeps the event that tells of a late report.
-pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: Report<Finish>) -> Verb<Answer<Finished>> {
+pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Finish>) -> Verb<Answer<Finished>> {
     let attempt = load(tx, report.agent_id, report.attempt_id)?;
     let job = jobs::load(tx, attempt.job_id)?;
-    let Finish { evidence, random } = report.what;
+    let Finish { evidence, random } = &report.what;
     if let (Some(judgement), true, true) =
         (&attempt.ended, attempt.agent_finished, attempt.epoch == report.epoch)
     {
@@ -182,25 +194,25 @@ pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: Report<Finish>) ->
     let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
     let seen: Vec<Try> = tx.all(sql, [Bin(attempt.id.0)], |row| json(row, "body"))?;
     let judgement =
-        verdict::judge(&job.test, &evidence, &seen, job.state.conclusion == Some(Conclusion::Cancelled));
+        verdict::judge(&job.test, evidence, &seen, job.state.conclusion == Some(Conclusion::Cancelled));
     if attempt.ended.is_some() || attempt.epoch != report.epoch {
         let fact = Fact::StaleReport { attempt_id: attempt.id, claimed: judgement.outcome };
         tx.tell(now, job.about(), fact)?;
         return Ok(Err(Refusal::LeaseLost { epoch: report.epoch }));
     }
-    let conclusion = end(tx, now, &attempt, &job, &judgement, random)?;
-    tx.change("UPDATE attempts SET agent_finished = 1 WHERE id = ?1", [Bin(attempt.id.0)])?;
+    let conclusion = end(tx, now, &attempt, &job, &judgement, Some(report.agent_id), *random)?;
     Ok(Ok(Finished { judgement, conclusion }))
 }
 
 /// Ends a live attempt, which frees its device, and lets the rules decide about the job if the attempt holds it.
-/// Answers the job's conclusion, if it has one now.
+/// Answers the job's conclusion, if it has one now. `by` is the agent, if that ended it, and not the server.
 fn end(
     tx: &mut Tx<'_>,
     now: Timestamp,
     attempt: &Attempt,
     job: &Job,
     judgement: &Judgement,
+    by: Option<agent::Id>,
     random: u128,
 ) -> Verb<Option<Conclusion>> {
     let Judgement { outcome, reason, detail, tests } = judgement;
@@ -212,16 +224,6 @@ fn end(
         detail: detail.clone(),
     };
     tx.tell(now, job.about(), fact)?;
-    let sql =
-        "UPDATE attempts SET ended_at = ?2, outcome = ?3, reason = ?4, detail = ?5, passed = ?6, failed = ?7,
-        flaky = ?8, skipped = ?9 WHERE id = ?1 AND ended_at IS NULL";
-    let (id, at, why) = (Bin(attempt.id.0), At(now), Word(*reason));
-    let counts = (tests.passed, tests.failed, tests.flaky, tests.skipped);
-    let ended =
-        tx.change(sql, (id, at, Word(*outcome), why, detail, counts.0, counts.1, counts.2, counts.3))?;
-    if ended != 1 {
-        return Err(Stop::Corrupt(format!("attempt {} ended twice", attempt.id)));
-    }
     let concluded = if job.is_held_by(attempt.id) {
         let because = Because { reason: Some(*reason), detail: detail.clone(), tests: *tests };
         let command = Command::End { judgement, device: attempt.device_id };
@@ -229,7 +231,28 @@ fn end(
     } else {
         job.state.conclusion
     };
-    tx.change("UPDATE attempts SET concluded = ?2 WHERE id = ?1", (Bin(attempt.id.0), concluded.map(Word)))?;
+    let sql =
+        "UPDATE attempts SET ended_at = ?2, outcome = ?3, reason = ?4, detail = ?5, passed = ?6, failed = ?7,
+        flaky = ?8, skipped = ?9, concluded = ?10, agent_finished = ?11 WHERE id = ?1 AND ended_at IS NULL";
+    let changed = tx.change(
+        sql,
+        rusqlite::params![
+            Bin(attempt.id.0),
+            At(now),
+            Word(*outcome),
+            Word(*reason),
+            detail,
+            tests.passed,
+            tests.failed,
+            tests.flaky,
+            tests.skipped,
+            concluded.map(Word),
+            by.is_some()
+        ],
+    )?;
+    if changed != 1 {
+        return Err(Stop::Corrupt(format!("attempt {} ended twice", attempt.id)));
+    }
     Ok(concluded)
 }
 
@@ -244,7 +267,7 @@ pub(super) fn end_all(
     let mut ended = 0;
     for attempt in attempts {
         let job = jobs::load(tx, attempt.job_id)?;
-        end(tx, now, &attempt, &job, judgement, random ^ attempt.id.0)?;
+        end(tx, now, &attempt, &job, judgement, None, random ^ attempt.id.0)?;
         ended += 1;
     }
     Ok(ended)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use qgjob_core::api::agents::Lease;
+use qgjob_core::model::attempt::Epoch;
+use qgjob_core::model::build::Build;
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::Spec;
 use qgjob_core::model::refusal::Refusal;
@@ -13,40 +15,61 @@ use rusqlite::{Connection, Row};
 
 use super::jobs::{self, Job};
 use super::rows::{self, At, Bin, bin, json, word};
-use super::submit::build_of;
 use super::transaction::{Stop, Tx, Verb, first, not_found};
 use crate::store::Claim;
 
 /// A foreign or unknown device is not found; a device that is not free gets no lease.
-pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: Claim) -> Verb<Option<Lease>> {
+pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim) -> Verb<Option<Lease>> {
     let sql = format!("{} WHERE d.id = ?1 AND d.agent_id = ?2", rows::DEVICE);
-    let device = tx.first(&sql, (Bin(claim.device_id.0), Bin(claim.agent_id.0)), rows::device)?;
-    let device = device.ok_or_else(|| not_found(format!("device {}", claim.device_id)))?;
+    let found = tx.first(&sql, (Bin(claim.device_id.0), Bin(claim.agent_id.0)), |row| {
+        Ok((rows::device(row)?, row.get::<_, bool>("agent_online")?))
+    })?;
+    let (device, agent_online) = found.ok_or_else(|| not_found(format!("device {}", claim.device_id)))?;
     if let Some(held) = device.attempt_id {
-        return claimed_before(tx, now, &claim, held);
+        return claimed_before(tx, now, claim, held);
     }
-    let agent = tx.first("SELECT * FROM agents WHERE id = ?1", [Bin(claim.agent_id.0)], rows::agent)?;
-    let takes_jobs = agent.is_some_and(|agent| agent.state == agent::State::Online);
-    if device.state != device::State::Idle || !takes_jobs {
+    // An idle device's agent is not draining: that would show as drained.
+    if device.state != device::State::Idle || !agent_online {
         return Ok(None);
     }
-    let key: Option<group::Key> =
-        tx.first("SELECT key FROM groups WHERE id = ?1", [claim.group_id], |row| json(row, "key"))?;
-    let Some(key) = key else { return Ok(None) };
-    let Some(build) = build_of(tx, &key)? else { return Ok(None) };
+    let Some((key, build)) = group_with_build(tx, claim.group_id)? else { return Ok(None) };
     if !key.accepts(&device, Some(build.platform)) {
         return Ok(None);
     }
-    let Some(job) = next_job(tx.connection(), now, &claim)? else { return Ok(None) };
+    let Some(job) = next_job(tx.connection(), now, claim)? else { return Ok(None) };
     match lifecycle::answer(&job.state, Command::Claim, &tx.rules.backoff, now, 0)? {
         Change::Start => {}
         other => return Err(Stop::Corrupt(format!("a claim made {other:?} of job {}", job.id))),
     }
-    start(tx, now, &claim, &device, &job)?;
-    lease(tx.connection(), claim.attempt_id, claim.lease)
-        .map_err(Stop::from)?
-        .map(Some)
-        .ok_or_else(|| Stop::Corrupt(format!("attempt {} is not there after its start", claim.attempt_id)))
+    let sql = "SELECT spec FROM run_specs WHERE run_id = ?1";
+    let spec: Option<Spec> = tx.first(sql, [Bin(job.run_id.0)], |row| json(row, "spec"))?;
+    let spec = spec.ok_or_else(|| Stop::Corrupt(format!("run {} has no spec", job.run_id)))?;
+    let epoch = start(tx, now, claim, &device, &job, spec.timeout_ms)?;
+    Ok(Some(Lease {
+        attempt_id: claim.attempt_id,
+        epoch,
+        lease_ms: claim.lease.as_millis() as u64,
+        device_id: device.id,
+        number: job.attempts + 1,
+        job_id: job.id,
+        run_id: job.run_id,
+        org_id: job.org_id,
+        app_version_id: key.app_version_id,
+        build,
+        bundle_sha256: spec.bundle_sha256,
+        test: job.test,
+        timeout_ms: spec.timeout_ms,
+        test_retries: spec.test_retries,
+        reset: spec.reset,
+        env: spec.env,
+    }))
+}
+
+/// The group, if its label is bound.
+fn group_with_build(tx: &Tx<'_>, id: group::Id) -> Verb<Option<(group::Key, Build)>> {
+    let sql = "SELECT g.key, v.build FROM groups g
+        JOIN app_versions v ON v.org_id = g.org_id AND v.app_version_id = g.app_version_id WHERE g.id = ?1";
+    Ok(tx.first(sql, [id], |row| Ok((json(row, "key")?, json(row, "build")?)))?)
 }
 
 /// The same claim again: the agent did not see the answer. Its lease starts anew.
@@ -77,16 +100,18 @@ fn next_job(connection: &Connection, now: Timestamp, claim: &Claim) -> rusqlite:
     Ok(None)
 }
 
-fn start(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim, device: &device::Device, job: &Job) -> Verb<()> {
-    let sql = "UPDATE counters SET value = value + 1 WHERE name = 'epoch' RETURNING value";
-    let epoch: Option<i64> = tx.first(sql, [], |row| row.get(0))?;
-    let epoch = epoch.ok_or_else(|| Stop::Corrupt("the counter of epochs is missing".to_owned()))?;
-    let sql = "SELECT spec FROM run_specs WHERE run_id = ?1";
-    let spec: Option<Spec> = tx.first(sql, [Bin(job.run_id.0)], |row| json(row, "spec"))?;
-    let spec = spec.ok_or_else(|| Stop::Corrupt(format!("run {} has no spec", job.run_id)))?;
-    let number = job.attempts + 1;
+/// Gives the job to the device; answers the lease's epoch.
+fn start(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    claim: &Claim,
+    device: &device::Device,
+    job: &Job,
+    timeout_ms: u64,
+) -> Verb<Epoch> {
+    let (epoch, number) = (tx.next_epoch(), job.attempts + 1);
     let (lease_until, timeout_at) =
-        (after(now, claim.lease)?, after(now, Duration::from_millis(spec.timeout_ms))?);
+        (after(now, claim.lease)?, after(now, Duration::from_millis(timeout_ms))?);
     let sql = "INSERT INTO attempts (id, job_id, run_id, number, agent_id, device_id, device_name, claim_id, epoch, phase,
         started_at, lease_until, timeout_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'preparing', ?10, ?11, ?12)";
     tx.change(
@@ -118,7 +143,8 @@ fn start(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim, device: &device::Device
         device_name: device.name.clone(),
     };
     tx.tell(now, job.about(), fact)?;
-    jobs::count_start(tx, now, job)
+    jobs::count_start(tx, now, job)?;
+    Ok(epoch)
 }
 
 const LEASE: &str =

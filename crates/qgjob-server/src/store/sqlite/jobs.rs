@@ -12,7 +12,7 @@ use qgjob_core::queue::retry::Budget;
 use qgjob_core::queue::rollup;
 use rusqlite::Row;
 
-use super::rows::{At, Bin, Ids, Word, bin, job_counts, opt_bin, opt_word, word};
+use super::rows::{At, Bin, Ids, Word};
 use super::transaction::{About, Stop, Tx, Verb, not_found};
 
 /// What the verbs need of a job.
@@ -51,25 +51,26 @@ impl Job {
 const COLUMNS: &str = "id, run_id, org_id, group_id, test, priority, status, conclusion, infra_faults, infra_retries, avoid, \
      attempts, attempt_id";
 
+/// Reads [`COLUMNS`] by their place: looking up a name costs as much as reading the value.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
-        id: job::Id(bin(row, "id")?),
-        run_id: run::Id(bin(row, "run_id")?),
-        org_id: word(row, "org_id")?,
-        group_id: row.get("group_id")?,
-        test: word(row, "test")?,
-        priority: row.get("priority")?,
+        id: job::Id(row.get::<_, Bin>(0)?.0),
+        run_id: run::Id(row.get::<_, Bin>(1)?.0),
+        org_id: row.get::<_, Word<_>>(2)?.0,
+        group_id: row.get(3)?,
+        test: row.get::<_, Word<_>>(4)?.0,
+        priority: row.get(5)?,
         state: lifecycle::State {
-            status: word(row, "status")?,
-            conclusion: opt_word(row, "conclusion")?,
+            status: row.get::<_, Word<_>>(6)?.0,
+            conclusion: row.get::<_, Option<Word<_>>>(7)?.map(|word| word.0),
             budget: Budget {
-                infra_faults: row.get("infra_faults")?,
-                infra_retries: row.get("infra_retries")?,
-                avoid: row.get::<_, Ids>("avoid")?.0,
+                infra_faults: row.get(8)?,
+                infra_retries: row.get(9)?,
+                avoid: row.get::<_, Ids>(10)?.0,
             },
         },
-        attempts: row.get("attempts")?,
-        attempt_id: opt_bin(row, "attempt_id")?.map(attempt::Id),
+        attempts: row.get(11)?,
+        attempt_id: row.get::<_, Option<Bin>>(12)?.map(|id| attempt::Id(id.0)),
     })
 }
 
@@ -189,7 +190,23 @@ pub(super) fn count_start(tx: &mut Tx<'_>, now: Timestamp, job: &Job) -> Verb<()
 
 /// Changes the run's counts, and concludes the run when its last job is over.
 fn count(tx: &mut Tx<'_>, now: Timestamp, job: &Job, change: impl FnOnce(&mut JobCounts)) -> Verb<()> {
-    let found = tx.first("SELECT * FROM runs WHERE id = ?1", [Bin(job.run_id.0)], job_counts)?;
+    let sql = "SELECT total, scheduled, queued, running, passed, failed, errored, timed_out, cancelled, skipped, flaky
+        FROM runs WHERE id = ?1";
+    let found = tx.first(sql, [Bin(job.run_id.0)], |row| {
+        Ok(JobCounts {
+            total: row.get(0)?,
+            scheduled: row.get(1)?,
+            queued: row.get(2)?,
+            running: row.get(3)?,
+            passed: row.get(4)?,
+            failed: row.get(5)?,
+            errored: row.get(6)?,
+            timed_out: row.get(7)?,
+            cancelled: row.get(8)?,
+            skipped: row.get(9)?,
+            flaky: row.get(10)?,
+        })
+    })?;
     let mut jobs = found.ok_or_else(|| Stop::Corrupt(format!("job {} has no run", job.id)))?;
     change(&mut jobs);
     let (status, conclusion) = (rollup::status(&jobs), rollup::conclusion(&jobs));

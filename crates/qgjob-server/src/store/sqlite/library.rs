@@ -1,6 +1,7 @@
 //! Blobs, app versions and tokens.
 
 use jiff::Timestamp;
+use qgjob_core::model::agent;
 use qgjob_core::model::build::{AppVersion, Build};
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::name::OrgId;
@@ -33,8 +34,8 @@ pub(super) fn app_version(row: &Row<'_>) -> rusqlite::Result<AppVersion> {
     })
 }
 
-pub(super) fn bind_app_version(tx: &mut Tx<'_>, wanted: AppVersion) -> Verb<AppVersion> {
-    let AppVersion { org_id, app_version_id, build, created_at } = &wanted;
+pub(super) fn bind_app_version(tx: &mut Tx<'_>, wanted: &AppVersion) -> Verb<AppVersion> {
+    let AppVersion { org_id, app_version_id, build, created_at } = wanted;
     let sql = "SELECT * FROM app_versions WHERE org_id = ?1 AND app_version_id = ?2";
     if let Some(bound) = tx.first(sql, (Word(org_id), Word(app_version_id)), app_version)? {
         let Build { sha256, .. } = bound.build;
@@ -48,7 +49,7 @@ pub(super) fn bind_app_version(tx: &mut Tx<'_>, wanted: AppVersion) -> Verb<AppV
     tx.change(sql, (Word(org_id), Word(app_version_id), Json(build), At(*created_at)))?;
     let about = About { org_id: Some(org_id), run_id: None, job_id: None };
     tx.tell(*created_at, about, Fact::AppVersionCreated { app_version_id: app_version_id.clone() })?;
-    Ok(wanted)
+    Ok(wanted.clone())
 }
 
 pub(super) fn insert_token(tx: &Tx<'_>, token: &Token, hash: Sha256) -> Verb<()> {
@@ -61,7 +62,15 @@ pub(super) fn insert_token(tx: &Tx<'_>, token: &Token, hash: Sha256) -> Verb<()>
     Ok(())
 }
 
-pub(super) fn delete_token(tx: &Tx<'_>, id: token::Id) -> Verb<()> {
+/// Ends the sessions of an agent.
+pub(super) fn delete_tokens_of(tx: &mut Tx<'_>, id: agent::Id) -> Verb<()> {
+    tx.end_tokens();
+    tx.change("DELETE FROM tokens WHERE agent_id = ?1", [Bin(id.0)])?;
+    Ok(())
+}
+
+pub(super) fn delete_token(tx: &mut Tx<'_>, id: token::Id) -> Verb<()> {
+    tx.end_tokens();
     match tx.change("DELETE FROM tokens WHERE id = ?1", [Bin(id.0)])? {
         0 => Err(not_found(format!("token {id}"))),
         _ => Ok(()),

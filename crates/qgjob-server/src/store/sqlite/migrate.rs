@@ -6,7 +6,10 @@ use sha2::{Digest, Sha256};
 use super::OpenError;
 
 /// The migrations in order; number 1 comes first. A file that was released never changes.
-pub(super) const ALL: &[&str] = &[include_str!("../../../migrations/sqlite/0001_initial.sql")];
+pub(super) const ALL: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../../migrations/sqlite/0002_lean_writes.sql"),
+];
 
 /// Applies those of `migrations` that the database does not have.
 ///

@@ -169,7 +169,10 @@ pub(super) fn events_after(
     match filter {
         EventFilter::All => {}
         EventFilter::Run(id) => wanted.and("run_id = ?", Bin(id.0)),
-        EventFilter::Job(id) => wanted.and("job_id = ?", Bin(id.0)),
+        EventFilter::Job(id) => {
+            wanted.and("run_id = (SELECT run_id FROM jobs WHERE id = ?)", Bin(id.0));
+            wanted.and("job_id = ?", Bin(id.0));
+        }
     }
     wanted.and_seen("org_id = ?", scope);
     wanted.and("seq > ?", after.min(i64::MAX as u64));
@@ -187,7 +190,7 @@ pub(super) fn events_after(
 
 pub(super) fn last_seq(c: &Connection) -> rusqlite::Result<Seq> {
     // Not the newest row: that one may have been deleted.
-    let seq = first(c, "SELECT seq FROM sqlite_sequence WHERE name = 'events'", [], |row| row.get(0))?;
+    let seq = first(c, "SELECT value FROM counters WHERE name = 'event'", [], |row| row.get(0))?;
     Ok(seq.unwrap_or(0))
 }
 

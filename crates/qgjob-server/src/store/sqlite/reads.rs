@@ -53,10 +53,12 @@ fn in_snapshot<T>(
     connection: &Connection,
     read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    let snapshot = connection.unchecked_transaction()?;
-    let result = read(&snapshot)?;
-    snapshot.commit()?;
-    Ok(result)
+    let execute = |sql| connection.prepare_cached(sql)?.execute([]).map(|_| ());
+    execute("BEGIN")?;
+    let result = read(connection);
+    let ended = execute("COMMIT");
+    let value = result?;
+    ended.map(|()| value)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -64,9 +66,9 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    connection.execute_batch(
-        "PRAGMA busy_timeout = 5000; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY",
-    )?;
+    connection
+        .execute_batch("PRAGMA busy_timeout = 5000; PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY")?;
+    super::keep_plans(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

@@ -265,7 +265,8 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
 
 /// Selects what [`device`] reads.
 /// A draining agent's devices take no jobs either.
-pub(super) const DEVICE: &str = "SELECT d.*, a.id AS attempt_id, g.draining FROM devices d
+pub(super) const DEVICE: &str =
+    "SELECT d.*, a.id AS attempt_id, g.draining, g.online AS agent_online FROM devices d
     JOIN agents g ON g.id = d.agent_id
     LEFT JOIN attempts a ON a.device_id = d.id AND a.ended_at IS NULL";
 

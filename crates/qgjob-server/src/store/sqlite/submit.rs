@@ -28,18 +28,19 @@ struct Known {
     run_id: Option<run::Id>,
 }
 
-pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: Submission) -> Verb<Accepted> {
+pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -> Verb<Accepted> {
     let Submission { run_id, job_ids, run, retry_of, key } = submission;
+    let run_id = *run_id;
     if job_ids.is_empty() || job_ids.len() != run.tests.len() {
         return Err(
             Refusal::Invalid(format!("{} tests and {} ids of jobs", run.tests.len(), job_ids.len())).into()
         );
     }
-    let known = match &key {
+    let known = match key {
         Some((key, _)) => known_key(tx, &run.org_id, key)?,
         None => None,
     };
-    if let (Some(Known { fingerprint, run_id: Some(earlier) }), Some((_, fingerprint_now))) = (&known, &key) {
+    if let (Some(Known { fingerprint, run_id: Some(earlier) }), Some((_, fingerprint_now))) = (&known, key) {
         if fingerprint.as_ref() != Some(fingerprint_now) {
             return Err(Refusal::KeyReused.into());
         }
@@ -49,7 +50,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: Submission) ->
     if tx.first(blob, (Word(&run.org_id), Digest(run.bundle_sha256)), |_| Ok(()))?.is_none() {
         return Err(Refusal::NotUploaded { what: "bundle", sha256: run.bundle_sha256 }.into());
     }
-    let options = run.options;
+    let options = &run.options;
     let scheduled = options.not_before.filter(|at| *at > now);
     let queue_timeout = SignedDuration::try_from(Duration::from_millis(options.queue_timeout_ms));
     let queue_deadline = queue_timeout.ok().and_then(|wait| scheduled.unwrap_or(now).checked_add(wait).ok());
@@ -68,13 +69,13 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: Submission) ->
         bundle_sha256: run.bundle_sha256,
         platform: options.platform,
         target: options.target,
-        selector: options.selector,
+        selector: options.selector.clone(),
         priority: options.priority,
         timeout_ms: options.timeout_ms,
         infra_retries: options.infra_retries,
         test_retries: options.test_retries,
         reset: options.reset,
-        env: options.env,
+        env: options.env.clone(),
     };
     let total = job_ids.len() as u32;
     let mut counts = JobCounts { total, ..JobCounts::default() };
@@ -82,12 +83,12 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: Submission) ->
     let status = if scheduled.is_some() { Status::Scheduled } else { Status::Queued };
     let made = Run {
         id: run_id,
-        org_id: run.org_id,
-        app_version_id: run.app_version_id,
-        name: run.name,
-        labels: run.labels,
+        org_id: run.org_id.clone(),
+        app_version_id: run.app_version_id.clone(),
+        name: run.name.clone(),
+        labels: run.labels.clone(),
         idempotency_key: key.as_ref().map(|(key, _)| key.clone()),
-        retry_of,
+        retry_of: *retry_of,
         status: rollup::status(&counts),
         conclusion: None,
         jobs: counts,
@@ -97,13 +98,13 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: Submission) ->
     };
     insert_run(tx, &made, &spec)?;
     let mut jobs = Vec::with_capacity(job_ids.len());
-    for (id, test) in job_ids.into_iter().zip(run.tests) {
+    for (id, test) in job_ids.iter().zip(&run.tests) {
         let job = job::Job {
-            id,
+            id: *id,
             run_id,
             org_id: made.org_id.clone(),
             app_version_id: made.app_version_id.clone(),
-            spec: job::Spec { test, ..spec.clone() },
+            spec: job::Spec { test: test.clone(), ..spec.clone() },
             status,
             conclusion: None,
             reason: None,
@@ -124,7 +125,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: Submission) ->
         insert_job(tx, now, group_id, &job)?;
         jobs.push(job);
     }
-    if let Some((key, fingerprint)) = &key {
+    if let Some((key, fingerprint)) = key {
         let sql = "INSERT INTO idempotency_keys (org_id, key, fingerprint, run_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
             ON CONFLICT (org_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, run_id = excluded.run_id";
         tx.change(sql, (Word(&made.org_id), Word(key), Digest(*fingerprint), Bin(run_id.0), At(now)))?;

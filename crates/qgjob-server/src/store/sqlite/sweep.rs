@@ -23,14 +23,12 @@ pub(super) fn sweep(
     silent: Duration,
     random: u128,
 ) -> Verb<Swept> {
-    let sql =
-        "SELECT * FROM attempts WHERE ended_at IS NULL AND lease_until <= ?1 ORDER BY lease_until LIMIT ?2";
-    let expired = tx.all(sql, (At(now), MOST), attempts::read)?;
+    let sql = attempts::select("WHERE ended_at IS NULL AND lease_until <= ?1 ORDER BY lease_until LIMIT ?2");
+    let expired = tx.all(&sql, (At(now), MOST), attempts::read)?;
     let leases_expired = attempts::end_all(tx, now, expired, &Judgement::lost(), random)?;
 
-    let sql =
-        "SELECT * FROM attempts WHERE ended_at IS NULL AND timeout_at <= ?1 ORDER BY timeout_at LIMIT ?2";
-    let overdue = tx.all(sql, (At(before(now, grace)?), MOST), attempts::read)?;
+    let sql = attempts::select("WHERE ended_at IS NULL AND timeout_at <= ?1 ORDER BY timeout_at LIMIT ?2");
+    let overdue = tx.all(&sql, (At(before(now, grace)?), MOST), attempts::read)?;
     attempts::end_all(tx, now, overdue, &Judgement::overdue(), random)?;
 
     let sql = jobs::select(

@@ -35,8 +35,9 @@ async fn occupy(store: &Arc<Sqlite>) -> (tokio::task::JoinHandle<Result<()>>, st
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let (begun, began) = tokio::sync::oneshot::channel();
     let store = Arc::clone(store);
+    let mut begun = Some(begun);
     let verb = move |_: &mut Tx<'_>| {
-        begun.send(()).unwrap();
+        begun.take().unwrap().send(()).unwrap();
         wait.recv().unwrap();
         Ok(())
     };
@@ -121,13 +122,61 @@ async fn a_bug_in_one_verb_ends_only_that_verb() {
     let (run_id, now) = (submission.run_id, world.now);
     let result: Result<()> = store
         .write(move |tx| {
-            submit::submit(tx, now, submission)?;
+            submit::submit(tx, now, &submission)?;
             panic!("a bug, on purpose");
         })
         .await;
     assert!(matches!(result, Err(Error::Corrupt(_))), "{result:?}");
     assert!(store.run(&crate::store::Scope::All, run_id).await.unwrap().is_none());
     assert_eq!(world.submit(1).await.jobs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_halfway_leaves_the_others_of_its_transaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(fresh(&folder));
+    let mut world = World::new(store.clone()).await;
+    let last = store.last_seq().await.unwrap();
+    let (busy, go) = occupy(&store).await;
+    let (good, bad, late) =
+        (world.submission(2, |_| ()), world.submission(1, |_| ()), world.submission(1, |_| ()));
+    let (now, bad_run) = (world.now, bad.run_id);
+    let spawn = |submission: Submission, sound: bool| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let verb = move |tx: &mut Tx<'_>| {
+                let accepted = submit::submit(tx, now, &submission)?;
+                if sound {
+                    Ok(accepted.jobs.len())
+                } else {
+                    Err(transaction::Stop::Corrupt("on purpose".to_owned()))
+                }
+            };
+            store.write(verb).await
+        })
+    };
+    let waiting = |n| {
+        let store = Arc::clone(&store);
+        async move {
+            while store.commands.as_ref().unwrap().capacity() > QUEUE - n {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    let good = spawn(good, true);
+    waiting(1).await;
+    let bad = spawn(bad, false);
+    waiting(2).await;
+    let late = spawn(late, true);
+    waiting(3).await;
+    go.send(()).unwrap();
+    busy.await.unwrap().unwrap();
+    assert_eq!((good.await.unwrap().unwrap(), late.await.unwrap().unwrap()), (2, 1));
+    assert!(matches!(bad.await.unwrap(), Err(Error::Corrupt(_))));
+    let all = crate::store::Scope::All;
+    assert!(store.run(&all, bad_run).await.unwrap().is_none());
+    let told = store.events_after(&all, EventFilter::All, last, 100).await.unwrap();
+    assert_eq!(told.len(), 3, "once each, and nothing of what failed: {told:?}");
 }
 
 #[tokio::test]

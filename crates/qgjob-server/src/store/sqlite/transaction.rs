@@ -7,7 +7,7 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::{job, run};
 use rusqlite::{Connection, Params, Row};
 
-use super::rows::{At, Bin, Json, Word};
+use super::rows::{At, Bin, Json, Word, is_io_failure};
 use crate::store::{Answer, Error, Rules};
 
 /// Why a verb stops.
@@ -19,6 +19,8 @@ pub(super) enum Stop {
     Sql(rusqlite::Error),
     /// What is stored makes no sense; the whole command is undone.
     Corrupt(String),
+    /// It failed after it had changed something, in a transaction that has no savepoint to go back to.
+    Halfway,
 }
 
 impl From<Refusal> for Stop {
@@ -40,6 +42,7 @@ impl From<Stop> for Error {
             Stop::Refused(refusal) => Self::Corrupt(refusal.to_string()),
             Stop::Sql(error) => error.into(),
             Stop::Corrupt(what) => Self::Corrupt(what),
+            Stop::Halfway => Self::Unavailable("the store could not undo a change".to_owned()),
         }
     }
 }
@@ -55,16 +58,75 @@ pub(super) struct About<'a> {
     pub job_id: Option<job::Id>,
 }
 
+/// Numbers that are given once each. They are kept in memory, and written with the transaction that gave some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Numbers {
+    /// The newest event's.
+    pub event: u64,
+    /// The newest lease's.
+    pub epoch: u64,
+}
+
+impl Numbers {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let read = |name: &str| {
+            let sql = "SELECT value FROM counters WHERE name = ?1";
+            connection.query_row(sql, [name], |row| row.get(0))
+        };
+        Ok(Self { event: read("event")?, epoch: read("epoch")? })
+    }
+}
+
+/// What is left of a transaction.
+pub(super) struct Outcome {
+    pub events: Vec<Event>,
+    pub numbers: Numbers,
+    /// Whether tokens were removed.
+    pub tokens_ended: bool,
+}
+
 /// An open transaction.
 pub(super) struct Tx<'c> {
     connection: &'c Connection,
     pub(super) rules: Rules,
-    pub(super) events: Vec<Event>,
+    /// Whether each step has a savepoint.
+    careful: bool,
+    kept: Numbers,
+    now: Outcome,
 }
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(connection: &'c Connection, rules: Rules) -> Self {
-        Self { connection, rules, events: Vec::new() }
+    pub(super) fn new(connection: &'c Connection, rules: Rules, numbers: Numbers, careful: bool) -> Self {
+        let now = Outcome { events: Vec::new(), numbers, tokens_ended: false };
+        Self { connection, rules, careful, kept: numbers, now }
+    }
+
+    /// Writes the numbers that were given; to be called before the commit.
+    pub(super) fn keep_numbers(&self) -> rusqlite::Result<()> {
+        let sql = "UPDATE counters SET value = ?2 WHERE name = ?1";
+        let Numbers { event, epoch } = self.now.numbers;
+        if event != self.kept.event {
+            self.change(sql, ("event", event))?;
+        }
+        if epoch != self.kept.epoch {
+            self.change(sql, ("epoch", epoch))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn outcome(self) -> Outcome {
+        self.now
+    }
+
+    /// A number for a lease: higher than all before.
+    pub(super) fn next_epoch(&mut self) -> u64 {
+        self.now.numbers.epoch += 1;
+        self.now.numbers.epoch
+    }
+
+    /// Notes that a token is no good any more.
+    pub(super) fn end_tokens(&mut self) {
+        self.now.tokens_ended = true;
     }
 
     pub(super) fn connection(&self) -> &'c Connection {
@@ -99,39 +161,56 @@ impl<'c> Tx<'c> {
     /// Appends an event.
     pub(super) fn tell(&mut self, at: Timestamp, about: About<'_>, fact: Fact) -> Verb<()> {
         let (run, job) = (about.run_id.map(|id| Bin(id.0)), about.job_id.map(|id| Bin(id.0)));
-        let sql = "INSERT INTO events (at, org_id, run_id, job_id, fact) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let changed = self.change(sql, (At(at), about.org_id.map(Word), run, job, Json(&fact)));
-        changed?;
-        let seq = self.connection.last_insert_rowid() as u64;
+        let seq = self.now.numbers.event + 1;
+        let sql =
+            "INSERT INTO events (seq, at, org_id, run_id, job_id, fact) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        self.change(sql, (seq, At(at), about.org_id.map(Word), run, job, Json(&fact)))?;
+        self.now.numbers.event = seq;
         let (run_id, job_id) = (about.run_id, about.job_id);
-        self.events.push(Event { seq, at, org_id: about.org_id.cloned(), run_id, job_id, fact });
+        self.now.events.push(Event { seq, at, org_id: about.org_id.cloned(), run_id, job_id, fact });
         Ok(())
     }
 
-    /// Runs `step` so that its failure leaves no trace of it, in the database or among the events.
+    /// Runs `step` so that its failure leaves no trace of it, in the database or among the events. Numbers that it
+    /// took stay taken.
+    ///
+    /// # Errors
+    /// The step's, or [`Stop::Halfway`] in place of it when there is a trace and no savepoint.
     pub(super) fn undoable<T>(&mut self, step: impl FnOnce(&mut Self) -> Verb<T>) -> Verb<T> {
-        let told = self.events.len();
-        self.change("SAVEPOINT step", [])?;
-        let result = step(self);
-        if result.is_err() {
-            self.events.truncate(told);
-            // SQLite itself ends the transaction after some failures, for one when the disk is full.
-            if self.connection.is_autocommit() {
-                return result;
-            }
-            self.change("ROLLBACK TO step", [])?;
+        let (told, changed) = (self.now.events.len(), self.connection.total_changes());
+        if self.careful {
+            self.change("SAVEPOINT step", [])?;
         }
-        self.change("RELEASE step", [])?;
+        let result = step(self);
+        // SQLite itself ends the transaction after some failures, for one when the disk is full.
+        if self.connection.is_autocommit() {
+            return result;
+        }
+        if result.is_err() {
+            self.now.events.truncate(told);
+            if self.careful {
+                self.change("ROLLBACK TO step", [])?;
+            } else if self.connection.total_changes() != changed {
+                return match result {
+                    // Nothing more is written to a disk that failed, so nothing needs to be undone alone.
+                    Err(Stop::Sql(error)) if is_io_failure(&error) => Err(Stop::Sql(error)),
+                    _ => Err(Stop::Halfway),
+                };
+            }
+        }
+        if self.careful {
+            self.change("RELEASE step", [])?;
+        }
         result
     }
 
     /// Answers each item of a batch; what is refused has changed nothing.
     pub(super) fn each<I, T>(
         &mut self,
-        batch: Vec<I>,
-        mut verb: impl FnMut(&mut Self, I) -> Verb<T>,
+        batch: &[I],
+        mut verb: impl FnMut(&mut Self, &I) -> Verb<T>,
     ) -> Verb<Vec<Answer<T>>> {
-        batch.into_iter().map(|item| self.one(|tx| verb(tx, item))).collect()
+        batch.iter().map(|item| self.one(|tx| verb(tx, item))).collect()
     }
 
     /// Answers one item, as [`Tx::each`].

@@ -1,17 +1,19 @@
-//! The one thread that writes. It takes all commands that wait, runs each so that its failure undoes only itself,
-//! and commits them together: one fsync for all.
+//! The one thread that writes. It takes all commands that wait, runs them, and commits them together: one fsync for
+//! all. The failure of one undoes only itself. Savepoints would do that at the price of a copy of each page that a
+//! command touches, so the commands first run without: most that fail have changed nothing. Only when one fails
+//! halfway is the transaction undone and run again with a savepoint for each.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use qgjob_core::model::event::Event;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::rows::is_io_failure;
-use super::transaction::{Stop, Tx, Verb};
+use super::tokens::Tokens;
+use super::transaction::{Numbers, Outcome, Stop, Tx, Verb};
 use crate::store::{Error, Result, Rules};
 
 /// Most commands in one transaction, so that the first of them does not wait for long.
@@ -22,15 +24,17 @@ const MOST: usize = 512;
 pub(super) enum Ran {
     /// Its changes wait for the commit.
     Done,
-    /// It is undone.
+    /// It is undone, or has changed nothing.
     Failed,
+    /// It failed halfway; only a careful transaction can undo it alone.
+    Halfway,
     /// It is undone because the disk failed.
     DiskFailed,
 }
 
 /// A command on its way to the writer and its answer back.
 pub(super) trait Command: Send {
-    /// Runs the verb and keeps its result.
+    /// Runs the verb and keeps its result. It may be run again once what it did is undone.
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran;
     /// Sends the result, or `failure` if what it did was not committed.
     fn answer(self: Box<Self>, failure: Option<Failure>);
@@ -61,8 +65,16 @@ impl From<&rusqlite::Error> for Failure {
     }
 }
 
+/// Why a transaction was not committed.
+enum End {
+    /// A command failed halfway: the whole is undone and must be run again, carefully.
+    Halfway,
+    /// Nothing of it was kept.
+    Failed(Failure),
+}
+
 struct Typed<T, F> {
-    verb: Option<F>,
+    verb: F,
     result: Option<Verb<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
@@ -70,14 +82,19 @@ struct Typed<T, F> {
 impl<T, F> Command for Typed<T, F>
 where
     T: Send,
-    F: FnOnce(&mut Tx<'_>) -> Verb<T> + Send,
+    F: FnMut(&mut Tx<'_>) -> Verb<T> + Send,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran {
-        let Some(verb) = self.verb.take() else { return Ran::Failed };
-        let result = within_savepoint(tx, verb);
+        // A bug in one verb must not end the writer.
+        let verb = |tx: &mut Tx<'_>| {
+            catch_unwind(AssertUnwindSafe(|| (self.verb)(tx)))
+                .unwrap_or_else(|_| Err(Stop::Corrupt("a verb of the store panicked".to_owned())))
+        };
+        let result = tx.undoable(verb);
         let ran = match &result {
             Ok(_) => Ran::Done,
             Err(Stop::Sql(error)) if is_io_failure(error) => Ran::DiskFailed,
+            Err(Stop::Halfway) => Ran::Halfway,
             Err(_) => Ran::Failed,
         };
         self.result = Some(result);
@@ -96,31 +113,14 @@ where
     }
 }
 
-/// Runs `verb` so that its failure, or its panic, undoes only itself: a bug in one verb must not end the writer.
-fn within_savepoint<T>(tx: &mut Tx<'_>, verb: impl FnOnce(&mut Tx<'_>) -> Verb<T>) -> Verb<T> {
-    let told = tx.events.len();
-    tx.change("SAVEPOINT command", [])?;
-    let result = catch_unwind(AssertUnwindSafe(|| verb(tx)))
-        .unwrap_or_else(|_| Err(Stop::Corrupt("a verb of the store panicked".to_owned())));
-    if result.is_err() {
-        tx.events.truncate(told);
-        if tx.connection().is_autocommit() {
-            return result;
-        }
-        tx.change("ROLLBACK TO command", [])?;
-    }
-    tx.change("RELEASE command", [])?;
-    result
-}
-
 /// A command of `verb`, and where its answer arrives.
 pub(super) fn command<T, F>(verb: F) -> (Box<dyn Command>, oneshot::Receiver<Result<T>>)
 where
     T: Send + 'static,
-    F: FnOnce(&mut Tx<'_>) -> Verb<T> + Send + 'static,
+    F: FnMut(&mut Tx<'_>) -> Verb<T> + Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    (Box::new(Typed { verb: Some(verb), result: None, reply }), answer)
+    (Box::new(Typed { verb, result: None, reply }), answer)
 }
 
 /// The writer's own things.
@@ -129,8 +129,12 @@ pub(super) struct Writer {
     pub rules: Rules,
     pub commands: mpsc::Receiver<Box<dyn Command>>,
     pub events: broadcast::Sender<Arc<Vec<Event>>>,
+    /// The highest numbers that were given and committed.
+    pub numbers: Numbers,
+    /// Where token lookups are answered from.
+    pub tokens: Arc<Tokens>,
     /// Set when the disk failed: what is on it is not known any more, so nothing is written until a restart.
-    pub broken: Arc<AtomicBool>,
+    pub broken: bool,
 }
 
 impl Writer {
@@ -151,9 +155,15 @@ impl Writer {
     }
 
     /// Runs commands from the front of `waiting` and commits them; leaves the rest when SQLite gave up halfway.
-    fn transaction(&self, waiting: &mut VecDeque<Box<dyn Command>>) {
+    fn transaction(&mut self, waiting: &mut VecDeque<Box<dyn Command>>) {
         let mut done = Vec::with_capacity(waiting.len());
-        let failure = match self.run(waiting, &mut done) {
+        let mut ended = self.run(waiting, &mut done, false);
+        if let Err(End::Halfway) = ended {
+            // In the order in which they came.
+            done.drain(..).rev().for_each(|command| waiting.push_front(command));
+            ended = self.run(waiting, &mut done, true);
+        }
+        let failure = match ended {
             Ok(events) => {
                 if !events.is_empty() {
                     // Nobody may be listening.
@@ -161,7 +171,11 @@ impl Writer {
                 }
                 None
             }
-            Err(failure) => Some(failure),
+            Err(End::Failed(failure)) => Some(failure),
+            Err(End::Halfway) => {
+                tracing::error!("a careful transaction could not undo a command");
+                Some(Failure::Unavailable("the store could not undo a change".to_owned()))
+            }
         };
         for command in done {
             command.answer(failure.clone());
@@ -169,60 +183,74 @@ impl Writer {
     }
 
     fn run(
-        &self,
+        &mut self,
         waiting: &mut VecDeque<Box<dyn Command>>,
         done: &mut Vec<Box<dyn Command>>,
-    ) -> std::result::Result<Vec<Event>, Failure> {
-        if self.broken.load(Ordering::Acquire) {
+        careful: bool,
+    ) -> std::result::Result<Vec<Event>, End> {
+        if self.broken {
             done.extend(waiting.drain(..));
             return Err(broken());
         }
-        if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+        if let Err(error) = execute(&self.connection, "BEGIN IMMEDIATE") {
             done.extend(waiting.drain(..));
             return Err(self.failed(&error));
         }
-        let mut tx = Tx::new(&self.connection, self.rules);
+        let mut tx = Tx::new(&self.connection, self.rules, self.numbers, careful);
         while let Some(mut command) = waiting.pop_front() {
             let ran = command.run(&mut tx);
             done.push(command);
             if ran == Ran::DiskFailed {
-                self.broken.store(true, Ordering::Release);
+                self.broken = true;
                 self.roll_back();
                 return Err(broken());
             }
             if self.connection.is_autocommit() {
                 // SQLite ended the transaction, and with it what the commands before this one did.
-                return Err(Failure::Full);
+                return Err(End::Failed(Failure::Full));
+            }
+            if ran == Ran::Halfway {
+                self.roll_back();
+                return Err(End::Halfway);
             }
         }
-        let events = std::mem::take(&mut tx.events);
-        if let Err(error) = self.connection.execute_batch("COMMIT") {
+        let kept = tx.keep_numbers().and_then(|()| execute(&self.connection, "COMMIT"));
+        let Outcome { events, numbers, tokens_ended } = tx.outcome();
+        if let Err(error) = kept {
             self.roll_back();
             return Err(self.failed(&error));
+        }
+        self.numbers = numbers;
+        if tokens_ended {
+            self.tokens.forget();
         }
         Ok(events)
     }
 
-    fn failed(&self, error: &rusqlite::Error) -> Failure {
+    fn failed(&mut self, error: &rusqlite::Error) -> End {
         if is_io_failure(error) {
             tracing::error!(%error, "the disk of the store failed; the store takes no more changes until a restart");
-            self.broken.store(true, Ordering::Release);
+            self.broken = true;
         }
-        error.into()
+        End::Failed(error.into())
     }
 
-    fn roll_back(&self) {
+    fn roll_back(&mut self) {
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
             tracing::error!(%error, "the store could not undo a transaction");
-            self.broken.store(true, Ordering::Release);
+            self.broken = true;
         }
     }
 }
 
-fn broken() -> Failure {
-    Failure::Unavailable(
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
+
+fn broken() -> End {
+    End::Failed(Failure::Unavailable(
         "the disk failed; the store takes no more changes until the server is restarted".to_owned(),
-    )
+    ))
 }

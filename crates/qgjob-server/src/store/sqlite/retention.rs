@@ -1,0 +1,56 @@
+//! Forgetting what has been over for long.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use qgjob_core::model::{attempt, run};
+
+use super::rows::{At, Bin, bin};
+use super::submit::KEY_KEPT;
+use super::transaction::{Tx, Verb};
+use crate::store::Forgotten;
+
+/// What goes with a run, children before their parents.
+const OF_A_RUN: [&str; 6] = [
+    "DELETE FROM tries WHERE attempt_id IN
+        (SELECT a.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE j.run_id = ?1)",
+    "DELETE FROM artifacts WHERE job_id IN (SELECT id FROM jobs WHERE run_id = ?1)",
+    "DELETE FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE run_id = ?1)",
+    "DELETE FROM jobs WHERE run_id = ?1",
+    "DELETE FROM run_specs WHERE run_id = ?1",
+    "DELETE FROM events WHERE run_id = ?1",
+];
+
+pub(super) fn forget(tx: &mut Tx<'_>, now: Timestamp, keep: Duration, most: u32) -> Verb<Forgotten> {
+    let mut forgotten = Forgotten::default();
+    // A key must find its run for as long as the key is remembered.
+    let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX).max(KEY_KEPT);
+    let Ok(before) = now.checked_sub(keep) else { return Ok(forgotten) };
+    // A run is made before it is over, and ids sort by when they were made: the oldest are looked at, and no index is
+    // needed. An attempt may outlive its run for a while, when that was cancelled.
+    let sql = "SELECT id, total FROM runs WHERE id < ?1 AND finished_at < ?2
+        AND id NOT IN (SELECT run_id FROM attempts WHERE ended_at IS NULL) ORDER BY id LIMIT ?3";
+    let oldest = Bin(run::Id::new(before, 0).0);
+    let runs: Vec<(run::Id, u32)> =
+        tx.all(sql, (oldest, At(before), most), |row| Ok((run::Id(bin(row, "id")?), row.get("total")?)))?;
+    let mut jobs = 0;
+    for (id, total) in runs {
+        jobs += total;
+        if jobs > most && forgotten.runs > 0 {
+            break;
+        }
+        let sql = "SELECT a.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE j.run_id = ?1";
+        forgotten.attempts.extend(tx.all(sql, [Bin(id.0)], |row| Ok(attempt::Id(bin(row, "id")?)))?);
+        let sql = "DELETE FROM idempotency_keys WHERE (org_id, key) IN
+            (SELECT org_id, idempotency_key FROM runs WHERE id = ?1)";
+        for sql in [sql].into_iter().chain(OF_A_RUN).chain(["DELETE FROM runs WHERE id = ?1"]) {
+            tx.change(sql, [Bin(id.0)])?;
+        }
+        forgotten.runs += 1;
+    }
+    // Those of devices and agents.
+    let sql = "DELETE FROM events WHERE seq IN
+        (SELECT seq FROM events WHERE run_id IS NULL AND at < ?1 ORDER BY seq LIMIT ?2)";
+    tx.change(sql, (At(before), most))?;
+    Ok(forgotten)
+}
