@@ -132,7 +132,7 @@ impl World {
         let devices = self.store.devices(&Scope::All).await.expect("the store works");
         self.agent = devices.first().map(|device| device.agent_id);
         self.devices = devices.into_iter().map(|device| device.id).collect();
-        let labels = self.store.app_versions(&Scope::All, 100_000).await.expect("the store works");
+        let labels = self.store.app_versions(&Scope::All, None, 100_000).await.expect("the store works");
         self.groups = labels.len();
     }
 

@@ -44,9 +44,22 @@ struct Inbox {
 struct Ask {
     agent_id: agent::Id,
     request: ClaimRequest,
+    /// Whether the agent may have asked this before and not heard the answer.
+    may_be_a_repeat: bool,
     until: Instant,
     reply: oneshot::Sender<Vec<Lease>>,
 }
+
+/// What could not be kept current, and must be read again until that succeeds: jobs that the board does not know wait
+/// for ever.
+#[derive(Debug, Default)]
+struct Stale {
+    board: bool,
+    devices: bool,
+}
+
+/// The pause before another try to read what is stale.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 impl Dispatch {
     /// Reads the board from the store. Leases last for `lease`.
@@ -77,14 +90,9 @@ impl Dispatch {
         request: ClaimRequest,
         wait: Duration,
     ) -> store::Result<ClaimReply> {
-        if self.may_be_a_repeat(agent_id, &request.claim_id) {
-            let leases = self.store.leases_of_claim(agent_id, &request.claim_id, self.lease).await?;
-            if !leases.is_empty() {
-                return Ok(ClaimReply { leases });
-            }
-        }
+        let may_be_a_repeat = self.may_be_a_repeat(agent_id, &request.claim_id);
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { agent_id, request, until: Instant::now() + wait, reply };
+        let ask = Ask { agent_id, request, may_be_a_repeat, until: Instant::now() + wait, reply };
         let stopped = || store::Error::Unavailable("the server is shutting down".to_owned());
         self.asks.send(ask).await.map_err(|_| stopped())?;
         let leases = answer.await.map_err(|_| stopped())?;
@@ -102,24 +110,24 @@ impl Dispatch {
     pub async fn run(&self, shutdown: CancellationToken) {
         let Some(mut inbox) = self.lock_inbox().take() else { return };
         let mut asks: Vec<Ask> = Vec::new();
-        let mut devices_are_stale = false;
+        let mut stale = Stale::default();
         loop {
             asks.retain(|ask| !ask.reply.is_closed());
-            let wake_at = self.next_wake(&asks);
+            let wake_at = match stale.board || stale.devices {
+                true => Instant::now() + READ_AGAIN,
+                false => self.next_wake(&asks),
+            };
             tokio::select! {
                 // Events first: a claim that follows a report must see what the report changed.
                 biased;
                 () = shutdown.cancelled() => return,
                 events = inbox.events.recv() => match events {
-                    Ok(events) => devices_are_stale |= self.follow(&events).await,
-                    Err(RecvError::Lagged(_)) => {
-                        self.reload().await;
-                        devices_are_stale = false;
-                    }
+                    Ok(events) => self.follow(&events, &mut stale).await,
+                    Err(RecvError::Lagged(_)) => stale.board = true,
                     Err(RecvError::Closed) => return,
                 },
                 ask = inbox.asks.recv() => match ask {
-                    Some(ask) => supersede(&mut asks, ask),
+                    Some(ask) => self.take_in(&mut asks, ask).await,
                     None => return,
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
@@ -128,17 +136,20 @@ impl Dispatch {
                 continue;
             }
             while let Ok(ask) = inbox.asks.try_recv() {
-                supersede(&mut asks, ask);
+                self.take_in(&mut asks, ask).await;
             }
-            if devices_are_stale {
-                devices_are_stale = !self.refresh_devices().await;
+            if stale.board {
+                stale = Stale { board: !self.reload().await, devices: false };
+            }
+            if stale.devices {
+                stale.devices = !self.refresh_devices().await;
             }
             // A board that was wrong is read anew, and what still waits is served by it.
             for _ in 0..2 {
                 if self.serve(&mut asks).await {
                     break;
                 }
-                self.reload().await;
+                stale.board = !self.reload().await;
             }
             dismiss_expired(&mut asks);
         }
@@ -173,38 +184,58 @@ impl Dispatch {
         wake
     }
 
-    /// Follows events; answers whether devices must be read again.
-    async fn follow(&self, events: &[Event]) -> bool {
-        let mut devices_are_stale = false;
+    /// Takes in a claim. A repeat is looked up here, where no claim of before is still on its way to the store.
+    async fn take_in(&self, asks: &mut Vec<Ask>, ask: Ask) {
+        if ask.may_be_a_repeat {
+            match self.store.leases_of_claim(ask.agent_id, &ask.request.claim_id, self.lease).await {
+                Ok(leases) if leases.is_empty() => {}
+                Ok(leases) => {
+                    // An agent that left asks again.
+                    let _ = ask.reply.send(leases);
+                    return;
+                }
+                Err(error) => {
+                    // The agent hears that the store is unavailable, and asks again.
+                    tracing::warn!(%error, "cannot look up the leases of a claim");
+                    return;
+                }
+            }
+        }
+        supersede(asks, ask);
+    }
+
+    /// Follows events, and notes what must be read again.
+    async fn follow(&self, events: &[Event], stale: &mut Stale) {
         for event in events {
             match &event.fact {
                 Fact::JobQueued { group_id, .. } if !self.board().knows(*group_id) => {
-                    self.learn_group(*group_id).await
+                    stale.board |= !self.learn_group(*group_id).await;
                 }
                 Fact::AppVersionCreated { .. } => {
                     let groups = self.board().without_build();
                     for group in groups {
-                        self.learn_group(group).await;
+                        stale.board |= !self.learn_group(group).await;
                     }
                 }
-                Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => devices_are_stale = true,
+                Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => stale.devices = true,
                 _ => {}
             }
             if let Some(job) = event.job_id {
                 self.board().follow(job, event.at, &event.fact);
             }
         }
-        devices_are_stale
     }
 
-    async fn learn_group(&self, id: group::Id) {
+    async fn learn_group(&self, id: group::Id) -> bool {
         match self.store.group(id).await {
             Ok(Some(row)) => self.board().put_group(id, row.key, row.build),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(%error, group = id, "cannot read a group; its jobs wait for the next reload")
+                tracing::warn!(%error, group = id, "cannot read a group; the board is read anew");
+                return false;
             }
         }
+        true
     }
 
     async fn refresh_devices(&self) -> bool {
@@ -220,10 +251,16 @@ impl Dispatch {
         }
     }
 
-    async fn reload(&self) {
+    async fn reload(&self) -> bool {
         match read_board(&*self.store).await {
-            Ok(board) => *self.board() = board,
-            Err(error) => tracing::warn!(%error, "cannot read the board"),
+            Ok(board) => {
+                *self.board() = board;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the board");
+                false
+            }
         }
     }
 
