@@ -90,6 +90,7 @@ impl From<logs::Error> for Rejection {
     fn from(error: logs::Error) -> Self {
         match error {
             logs::Error::Offset { expected } => Refusal::LogOffset { expected }.into(),
+            logs::Error::TooFar => Self::field("upload-offset", error.to_string()),
             logs::Error::Io(error) => error.into(),
         }
     }
