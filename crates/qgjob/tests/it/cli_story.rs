@@ -4,6 +4,7 @@ mod agent;
 mod desk;
 mod json;
 mod watching;
+mod resuming;
 
 use std::time::Duration;
 
