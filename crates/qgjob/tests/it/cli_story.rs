@@ -1,10 +1,11 @@
 //! The real program against a real server: what people and pipelines see, and what they can rely on.
 
 mod agent;
+mod bounds;
 mod desk;
 mod json;
-mod watching;
 mod resuming;
+mod watching;
 
 use std::time::Duration;
 
