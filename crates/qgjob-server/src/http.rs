@@ -6,7 +6,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
+mod accept;
 mod agents_admin;
 mod app_versions;
 mod artifacts;
@@ -124,6 +125,7 @@ pub fn describe() -> (Router<App>, OpenApi) {
 
 fn finish(router: Router<App>, app: App) -> Router {
     router
+        .layer(from_fn(accept::check))
         .layer(from_fn_with_state(Arc::clone(&app), count))
         .fallback(nothing_here)
         .layer(CatchPanicLayer::custom(panicked))

@@ -154,7 +154,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         if status.is_server_error() {
             tracing::warn!(request_id = id, %method, path, code = problem.code.as_str(), "a request failed");
         }
-        response = body(Problem { request_id: Some(id), ..problem }, &response);
+        response = body(Problem { request_id: Some(id), instance: Some(path), ..problem }, &response);
     }
     response.headers_mut().insert(REQUEST_ID, header);
     response
