@@ -150,8 +150,11 @@ async fn count(State(app): State<App>, path: Option<MatchedPath>, request: Reque
     // Anybody may send any word as a method, and each would be kept for ever.
     const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let method = METHODS.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("other");
-    let response = next.run(request).await;
     let route = path.as_ref().map_or("none", |path| path.as_str());
+    let response = {
+        let _waiting = app.metrics.waiting(route, method);
+        next.run(request).await
+    };
     app.metrics.answered(route, method, response.status().as_u16(), began.elapsed());
     response
 }
