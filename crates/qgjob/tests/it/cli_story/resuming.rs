@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::agent::{FakeAgent, Play};
 use super::desk::{Desk, SEEDS_SUBMIT};
-use crate::proxy::Proxy;
+use crate::proxy::{Fate, Proxy};
 
 const LOG: &str = "line 1\nline 2 é\nline 3\n";
 
@@ -26,14 +26,26 @@ async fn a_log_is_followed_through_a_retry_and_no_byte_of_either_attempt_is_lost
     let desk = Desk::new().await;
     desk.bind_app("xyz123").await;
     let job = desk.qgjob(&[SEEDS_SUBMIT, &["-o", "name"]].concat()).await.out.trim().to_owned();
-    let proxy = Proxy::start(&desk.address, |_| crate::proxy::Fate::Passes).await;
+    let (attempts, connections) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+    let made = Arc::clone(&attempts);
+    // The follower is cut off amid the first attempt and comes back when the second one has begun.
+    let proxy = Proxy::start(&desk.address, move |call| {
+        if !call.path.ends_with("/logs") {
+            return Fate::Passes;
+        }
+        match (connections.fetch_add(1, Ordering::SeqCst), made.load(Ordering::SeqCst)) {
+            (0, _) => Fate::Cut(180),
+            (_, 0 | 1) => Fate::Refused(503, None),
+            _ => Fate::Passes,
+        }
+    })
+    .await;
     let token = desk.admin_token();
     let env = [("QGJOB_SERVER", proxy.url.as_str()), ("QGJOB_TOKEN", &token)];
     let args = ["logs", &job, "-f"];
     let following = desk.qgjob_with(&env, &args);
     let agent = async {
         proxy.is_asked_for("/logs").await;
-        let attempts = AtomicUsize::new(0);
         let play = move |_: &str| match attempts.fetch_add(1, Ordering::SeqCst) {
             0 => Play::Faults("device_fault"),
             _ => Play::Passes,
