@@ -4,6 +4,7 @@
 pub mod about;
 pub mod agents;
 pub mod app_versions;
+pub mod bounds;
 pub mod explain;
 pub mod jobs;
 pub mod logs;

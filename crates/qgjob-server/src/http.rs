@@ -6,7 +6,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 
+mod accept;
 mod agents_admin;
 mod app_versions;
 mod artifacts;
@@ -124,6 +125,7 @@ pub fn describe() -> (Router<App>, OpenApi) {
 
 fn finish(router: Router<App>, app: App) -> Router {
     router
+        .layer(from_fn(accept::check))
         .layer(from_fn_with_state(Arc::clone(&app), count))
         .fallback(nothing_here)
         .layer(CatchPanicLayer::custom(panicked))
@@ -148,8 +150,11 @@ async fn count(State(app): State<App>, path: Option<MatchedPath>, request: Reque
     // Anybody may send any word as a method, and each would be kept for ever.
     const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let method = METHODS.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("other");
-    let response = next.run(request).await;
     let route = path.as_ref().map_or("none", |path| path.as_str());
+    let response = {
+        let _waiting = app.metrics.waiting(route, method);
+        next.run(request).await
+    };
     app.metrics.answered(route, method, response.status().as_u16(), began.elapsed());
     response
 }

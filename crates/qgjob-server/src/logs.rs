@@ -24,6 +24,9 @@ pub enum Error {
         /// Where it ends.
         expected: u64,
     },
+    /// They would end beyond the largest offset.
+    #[error("the offset is too large")]
+    TooFar,
     /// They could not be written.
     #[error("the log cannot be written: {0}")]
     Io(#[from] std::io::Error),
@@ -69,7 +72,8 @@ impl Logs {
     /// already are accepted when they are the same.
     ///
     /// # Errors
-    /// [`Error::Offset`] when `offset` is beyond the end or known bytes differ; nothing is written then.
+    /// [`Error::Offset`] when `offset` is beyond the end or known bytes differ, [`Error::TooFar`] when no number can
+    /// say where they end; nothing is written then.
     pub async fn append(
         &self,
         attempt: attempt::Id,
@@ -77,6 +81,7 @@ impl Logs {
         offset: u64,
         bytes: &[u8],
     ) -> Result<u64, Error> {
+        let next = offset.checked_add(bytes.len() as u64).ok_or(Error::TooFar)?;
         let open = self.shared(attempt, stream);
         let _writing = open.writing.lock().await;
         let path = self.path(attempt, stream);
@@ -97,7 +102,6 @@ impl Logs {
                 return Err(Error::Offset { expected: end });
             }
         }
-        let next = offset + bytes.len() as u64;
         if !cut && next > end {
             let room = usize::try_from(self.limit - end).unwrap_or(usize::MAX);
             let new = &bytes[known..];
@@ -127,6 +131,10 @@ impl Logs {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
+        // The system refuses to seek to offsets that no file can have.
+        if offset >= file.metadata().await?.len() {
+            return Ok(Vec::new());
+        }
         file.seek(std::io::SeekFrom::Start(offset)).await?;
         let mut bytes = Vec::new();
         file.take(most).read_to_end(&mut bytes).await?;
@@ -211,7 +219,9 @@ mod tests {
         }
         assert_eq!(text(&logs).await, "hello world");
         assert_eq!(logs.read(ATTEMPT, TEST, 6, 3).await.unwrap(), b"wor");
-        assert!(logs.read(ATTEMPT, TEST, 50, 3).await.unwrap().is_empty());
+        for offset in [50, u64::MAX] {
+            assert!(logs.read(ATTEMPT, TEST, offset, 3).await.unwrap().is_empty(), "{offset}");
+        }
     }
 
     #[tokio::test]
@@ -225,6 +235,8 @@ mod tests {
         assert_eq!(text(&logs).await, format!("0123456789{}", std::str::from_utf8(MARKER).unwrap()));
         let reopened = Logs::open(folder.path(), 10).unwrap();
         assert_eq!(reopened.append(ATTEMPT, TEST, 16, b"ghi").await.unwrap(), 19, "also after a restart");
+        let beyond = reopened.append(ATTEMPT, TEST, u64::MAX - 1, b"ghi").await;
+        assert!(matches!(beyond, Err(Error::TooFar)), "{beyond:?}");
     }
 
     #[tokio::test]

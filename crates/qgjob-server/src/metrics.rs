@@ -41,6 +41,7 @@ pub struct Metrics {
     pub idempotent_replays: Counter,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<2>, Histogram>,
+    requests_waiting: Family<Labels<2>, Gauge>,
     /// Streams that fell behind and read on from the store.
     pub sse_lagged: Counter,
     auth_failures: Family<Labels<1>, Counter>,
@@ -57,6 +58,16 @@ pub struct Metrics {
     agents: Family<Labels<1>, Gauge>,
     sse_connections: Gauge,
     storage_free: Gauge,
+}
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub struct Waiting(Gauge);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What is looked up when the numbers are asked for.
@@ -141,6 +152,12 @@ impl Default for Metrics {
                 "Time until the answer began",
                 Family::new_with_constructor(short as fn() -> Histogram),
             ),
+            requests_waiting: registered(
+                r,
+                "http_requests_waiting",
+                "Requests whose answer has not begun, long-polls included",
+                Family::default(),
+            ),
             sse_lagged: registered(r, "sse_lagged", "Streams that fell behind", Counter::default()),
             auth_failures: registered(
                 r,
@@ -198,6 +215,14 @@ impl Metrics {
     /// Jobs were accepted.
     pub fn submitted(&self, target: Target, jobs: usize) {
         self.jobs_submitted.get_or_create(&[("target", target.to_string())]).inc_by(jobs as u64);
+    }
+
+    /// A request came, and waits for its answer until what is returned is dropped: the caller may leave before.
+    pub fn waiting(&self, route: &str, method: &str) -> Waiting {
+        let labels = [("route", route.to_owned()), ("method", method.to_owned())];
+        let waiting = Waiting(self.requests_waiting.get_or_create_owned(&labels));
+        waiting.0.inc();
+        waiting
     }
 
     /// A request was answered; `route` is the pattern of its path, never the path.

@@ -306,13 +306,6 @@ impl Call<'_> {
         client.read_json(response).await
     }
 
-    /// Sends and reads the bytes of the answer.
-    async fn bytes(self) -> Result<bytes::Bytes> {
-        let client = self.client;
-        let response = self.send().await?;
-        response.bytes().await.map_err(|error| unreachable(&client.base, &error))
-    }
-
     /// Sends; the answer's body does not matter.
     async fn done(self) -> Result<()> {
         self.send().await.map(drop)

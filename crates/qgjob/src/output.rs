@@ -433,15 +433,22 @@ fn broken(line: &str, width: usize) -> String {
 
 /// A text from elsewhere on one line, without control characters.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
+    text.chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).filter(|c| !is_control(*c)).collect()
+}
+
+/// Whether a character is not shown but changes how others are: with marks of the writing direction, a text can look
+/// like another one.
+fn is_control(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text from elsewhere with its lines, tabs and, if wanted, its colours; all other control sequences are taken
-/// out, so that the output of a test cannot move the cursor or rename the window.
+/// out, so that the output of a test cannot move the cursor, rename the window or look like something else.
 pub fn tame(text: &str, colors: bool) -> String {
     let mut done = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n' && c != '\t') {
+    while let Some(at) = rest.find(|c: char| is_control(c) && c != '\n' && c != '\t') {
         done.push_str(&rest[..at]);
         rest = &rest[at..];
         let Some(after) = rest.strip_prefix('\x1b') else {
@@ -551,6 +558,17 @@ mod tests {
         assert_eq!(tame("cut \x1b[31", true), "cut ");
         assert_eq!(tame("cut \x1b", true), "cut ");
         assert_eq!(tame("\x1b[?25l\x1b[>4;2m", true), "");
+    }
+
+    #[test]
+    fn marks_of_the_writing_direction_are_taken_out() {
+        let marks =
+            "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+        for mark in marks.chars() {
+            let hostile = format!("a{mark}b\nש{mark}");
+            assert_eq!(tame(&hostile, true), "ab\nש", "{mark:?}");
+            assert_eq!(plain(&hostile), "ab ש", "{mark:?}");
+        }
     }
 
     #[test]

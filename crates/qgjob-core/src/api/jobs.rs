@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::attempt::Attempt;
-use crate::model::event::Event;
+use crate::model::event::{Event, Seq};
 use crate::model::job::Job;
 use crate::model::test_result::Try;
 
@@ -42,6 +42,16 @@ pub struct TryView {
     /// The try.
     #[serde(flatten)]
     pub result: Try,
+}
+
+/// Data of `resync` in a stream of events: the caller's last event is not known here, so it must read anew what it
+/// follows. Events after `seq` come next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resync {
+    /// `qgjob.resync/v1`.
+    pub schema: String,
+    /// The number of the newest event.
+    pub seq: Seq,
 }
 
 /// An event as SSE and `-o jsonl` show it.

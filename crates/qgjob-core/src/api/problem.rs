@@ -22,6 +22,9 @@ pub struct Problem {
     pub code: Code,
     /// What went wrong this time, for people.
     pub detail: String,
+    /// The path of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// The request, as in the header `x-request-id` and in the server's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -139,6 +142,9 @@ codes! {
     /// The agent's or server's protocol is not understood.
     UnsupportedMediaType "unsupported_media_type" 415 Usage "The content type is not supported"
         "Send `content-type: application/json`.";
+    /// `Accept` names no form that the answer can have.
+    NotAcceptable "not_acceptable" 406 Usage "The answer cannot have a form that is accepted"
+        "Send `Accept: application/json`, or leave `Accept` out; the API reference says what each path answers with.";
     /// `If-Match` does not match.
     PreconditionFailed "precondition_failed" 412 Conflict "The thing has changed since you read it"
         "Read it again and repeat the change on what it is now.";
@@ -162,6 +168,7 @@ impl Problem {
             status: code.status(),
             code,
             detail: detail.into().into_owned(),
+            instance: None,
             request_id: None,
             errors: Vec::new(),
             hint: Some(code.what_to_do().to_owned()),

@@ -24,7 +24,7 @@ pub struct NewRun {
     pub app_version_id: AppVersionId,
     /// The project, as uploaded.
     pub bundle_sha256: Sha256,
-    /// The test files, 1 to 1,000: one job each.
+    /// The test files, 1 to 1,000, none twice: one job each.
     pub tests: Vec<TestPath>,
     /// A name for people, at most 256 bytes.
     #[serde(default)]

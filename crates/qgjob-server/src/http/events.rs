@@ -1,5 +1,6 @@
 //! Events as they happen (SSE). A stream first replays what the caller has missed from the store, then follows what is
-//! committed; both are joined by the events' numbers, so there is no gap and no duplicate.
+//! committed; both are joined by the events' numbers, so there is no gap and no duplicate. A caller that has seen an
+//! event which is not there, as after a backup was put back, is told to read everything anew (`resync`).
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use qgjob_core::api::jobs::EventView;
+use qgjob_core::api::jobs::{EventView, Resync};
 use qgjob_core::clock::Clock;
 use qgjob_core::model::event::{Event, Fact, Seq};
 use qgjob_core::model::job::Status;
@@ -41,6 +42,9 @@ pub struct EventsQuery {
 }
 
 /// Events of everything the caller sees, from now on or after `last_event_id`.
+///
+/// An event `resync` says that the caller's last event is not known: what was read before may be wrong, and events
+/// follow after the number that it carries.
 #[utoipa::path(get, path = "/events", tag = "events",
     params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last event that the caller has")),
     responses((status = 200, body = EventView, content_type = "text/event-stream")))]
@@ -140,7 +144,10 @@ impl Feed {
     async fn run(mut self, _place: Place) {
         // Subscribed before the store is read, so that no event falls between the two.
         let mut events = self.app.store.subscribe();
-        if self.out.send(Ok(retry(&*self.app.clock))).await.is_err() || self.replay().await.is_err() {
+        let begun = self.out.send(Ok(retry(&*self.app.clock))).await.is_ok()
+            && self.resync().await.is_ok()
+            && self.replay().await.is_ok();
+        if !begun {
             return;
         }
         loop {
@@ -161,6 +168,23 @@ impl Feed {
                 return;
             }
         }
+    }
+
+    /// Tells a caller that is ahead of the store where the events end. Without that word the stream would stay silent
+    /// until their numbers reach those that the caller has seen.
+    async fn resync(&mut self) -> Result<(), Over> {
+        let newest = self.app.store.last_seq().await.map_err(|error| {
+            tracing::warn!(%error, "an event stream ends: the store cannot be read");
+            Over
+        })?;
+        if self.sent <= newest {
+            return Ok(());
+        }
+        self.sent = newest;
+        let resync = Resync { schema: "qgjob.resync/v1".to_owned(), seq: newest };
+        let text = serde_json::to_string(&resync).expect("a number is plain data");
+        let frame = sse::Event::default().id(newest.to_string()).event("resync").data(text);
+        self.out.send(Ok(frame)).await.map_err(|_| Over)
     }
 
     /// Sends what the store has after the last event that was sent.

@@ -51,8 +51,10 @@ pub struct LogsQuery {
 /// The log of an attempt: bytes as they came. A byte's offset never changes.
 ///
 /// With `follow=true` the answer goes on until the attempt has ended. With `Accept: text/event-stream` it follows as
-/// server-sent events `log` whose `id` is the offset after the piece, so `Last-Event-ID` resumes; `end` is the last.
-#[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", params(LogsQuery),
+/// server-sent events `log` whose `id` is `<attempt>:<offset after the piece>`, so `Last-Event-ID` resumes; `end` is
+/// the last. When another attempt is sent than the one in `Last-Event-ID`, it is sent from its first byte.
+#[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs",
+    params(LogsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last piece that the caller has")),
     responses((status = 200, content_type = "text/plain")))]
 pub async fn read(
     State(app): State<App>,
@@ -69,17 +71,15 @@ pub async fn read(
     if query.attempt.is_some() && attempt.is_none() {
         return Err(Rejection::not_found("attempt"));
     }
-    let resumed =
-        headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-    let offset = resumed.or(query.offset).unwrap_or(0);
+    let start = Start { seen: seen(&headers)?, offset: query.offset.unwrap_or(0) };
     if sse || query.follow == Some(true) {
         let place = app.streams.take(member.token.id)?;
-        let follower = Follower { app: App::clone(&app), job: job.id, number: query.attempt, stream, offset };
+        let follower = Follower { app: App::clone(&app), job: job.id, number: query.attempt, stream, start };
         return Ok(if sse { follower.events(place) } else { follower.bytes(place) });
     }
     let limit = query.limit.unwrap_or(MOST).min(MOST);
     let bytes = match &attempt {
-        Some(attempt) => app.logs.read(attempt.id, stream, offset, limit).await?,
+        Some(attempt) => app.logs.read(attempt.id, stream, start.of(attempt.number), limit).await?,
         None => Vec::new(),
     };
     let mut response = plain(Body::from(bytes));
@@ -87,6 +87,34 @@ pub async fn read(
         response.headers_mut().insert("qgjob-attempt", HeaderValue::from(attempt.number));
     }
     Ok(response)
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy)]
+struct Start {
+    /// The attempt that the caller has read, and up to where.
+    seen: Option<(u32, u64)>,
+    /// Where to begin otherwise.
+    offset: u64,
+}
+
+impl Start {
+    /// The first byte to send of this attempt.
+    fn of(self, attempt: u32) -> u64 {
+        match self.seen {
+            Some((seen, offset)) if seen == attempt => offset,
+            // Another attempt has a log of its own: nothing of it was seen.
+            Some(_) => 0,
+            None => self.offset,
+        }
+    }
+}
+
+fn seen(headers: &HeaderMap) -> Result<Option<(u32, u64)>, Rejection> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let parts = value.to_str().ok().and_then(|text| text.split_once(':'));
+    let seen = parts.and_then(|(attempt, offset)| Some((attempt.parse().ok()?, offset.parse().ok()?)));
+    seen.map(Some).ok_or_else(|| Rejection::field("Last-Event-ID", "must be the id of a piece of a log"))
 }
 
 fn plain(body: Body) -> Response {
@@ -113,7 +141,7 @@ struct Follower {
     job: job::Id,
     number: Option<u32>,
     stream: LogStream,
-    offset: u64,
+    start: Start,
 }
 
 impl Follower {
@@ -142,7 +170,7 @@ impl Follower {
                     LogPiece { schema: "qgjob.log/v1".to_owned(), attempt: number, stream, offset, text };
                 let data = serde_json::to_string(&piece).expect("a piece of a log is plain data");
                 let next = offset + bytes.len() as u64;
-                Ok(sse::Event::default().event(name).id(next.to_string()).data(data))
+                Ok(sse::Event::default().event(name).id(format!("{number}:{next}")).data(data))
             };
             let piece = move |number, offset, bytes: Vec<u8>| vec![frame("log", number, offset, &bytes)];
             let end = move |number, offset| Some(frame("end", number, offset, &[]));
@@ -154,13 +182,14 @@ impl Follower {
     /// Sends pieces to `out` until the attempt has ended or the reader has gone. Pieces end between characters, so
     /// that each can be shown as text.
     async fn run<T>(
-        mut self,
+        self,
         out: &mpsc::Sender<T>,
         piece: impl Fn(u32, u64, Vec<u8>) -> Vec<T>,
         end: impl Fn(u32, u64) -> Option<T>,
     ) {
         let mut events = self.app.store.subscribe();
         let Ok(Some(attempt)) = self.wait_for_attempt(out).await else { return };
+        let mut next = self.start.of(attempt.number);
         let mut follow = self.app.logs.follow(attempt.id, self.stream);
         loop {
             // Asked before the bytes: what came before the end is read after it.
@@ -169,8 +198,7 @@ impl Follower {
                 Err(_) => return,
             };
             loop {
-                let Ok(mut bytes) = self.app.logs.read(attempt.id, self.stream, self.offset, PIECE).await
-                else {
+                let Ok(mut bytes) = self.app.logs.read(attempt.id, self.stream, next, PIECE).await else {
                     return;
                 };
                 let last = ended && (bytes.len() as u64) < PIECE;
@@ -180,8 +208,8 @@ impl Follower {
                 if bytes.is_empty() {
                     break;
                 }
-                let offset = self.offset;
-                self.offset += bytes.len() as u64;
+                let offset = next;
+                next += bytes.len() as u64;
                 for item in piece(attempt.number, offset, bytes) {
                     if out.send(item).await.is_err() {
                         return;
@@ -189,7 +217,7 @@ impl Follower {
                 }
             }
             if ended {
-                if let Some(item) = end(attempt.number, self.offset) {
+                if let Some(item) = end(attempt.number, next) {
                     _ = out.send(item).await;
                 }
                 return;

@@ -16,7 +16,11 @@ fields in answers must be ignored. `x-request-id` is taken over from the request
 #[derive(OpenApi)]
 #[openapi(
     info(title = "qgjob", description = ABOUT, license(name = "Apache-2.0 OR MIT")),
-    components(schemas(qgjob_core::api::problem::Problem, qgjob_core::api::logs::LogPiece))
+    components(schemas(
+        qgjob_core::api::problem::Problem,
+        qgjob_core::api::logs::LogPiece,
+        qgjob_core::api::jobs::Resync
+    ))
 )]
 struct Base;
 

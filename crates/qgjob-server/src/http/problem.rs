@@ -90,6 +90,7 @@ impl From<logs::Error> for Rejection {
     fn from(error: logs::Error) -> Self {
         match error {
             logs::Error::Offset { expected } => Refusal::LogOffset { expected }.into(),
+            logs::Error::TooFar => Self::field("upload-offset", error.to_string()),
             logs::Error::Io(error) => error.into(),
         }
     }
@@ -153,7 +154,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         if status.is_server_error() {
             tracing::warn!(request_id = id, %method, path, code = problem.code.as_str(), "a request failed");
         }
-        response = body(Problem { request_id: Some(id), ..problem }, &response);
+        response = body(Problem { request_id: Some(id), instance: Some(path), ..problem }, &response);
     }
     response.headers_mut().insert(REQUEST_ID, header);
     response

@@ -1,7 +1,7 @@
 //! What holds for every route: errors, ids of requests, methods, bodies.
 
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{Expect, World};
 
@@ -31,6 +31,47 @@ async fn what_is_not_there_is_a_problem() {
         "/api/v1/uploads/x",
     ] {
         world.admin.get(path).await.problem("not_found").await;
+    }
+}
+
+#[tokio::test]
+async fn a_problem_names_the_path_of_its_request() {
+    let world = World::new().await;
+    let problem = world.admin.get("/api/v1/runs?limit=0").await.problem("invalid_request").await;
+    assert_eq!(problem.instance.as_deref(), Some("/api/v1/runs"));
+    let problem = world.nobody().get("/nonsense/%0A").await.problem("not_found").await;
+    assert_eq!(problem.instance.as_deref(), Some("/nonsense/%0A"));
+}
+
+#[tokio::test]
+async fn what_the_caller_cannot_read_is_not_sent() {
+    let world = World::new().await;
+    let running = world.running("own").await;
+    let (job, lease) = (format!("/api/v1/jobs/{}", running.job), &running.lease);
+    let ask = async |path: &str, accept: &str| {
+        running.member.request(Method::GET, path).header("accept", accept).send().await.unwrap()
+    };
+    for (path, accept) in [
+        ("/api/v1/runs".to_owned(), "application/xml"),
+        ("/api/v1/runs".to_owned(), "text/html, application/json;q=0"),
+        (job.clone(), "text/event-stream"),
+        (format!("{job}/events"), "application/json"),
+        (format!("{job}/logs"), "application/json"),
+    ] {
+        ask(&path, accept).await.problem("not_acceptable").await;
+    }
+    let agent = running.agent.caller.request(Method::POST, &running.attempt("/renew"));
+    let renewal = agent.header("accept", "application/xml").json(&json!({"epoch": lease.epoch}));
+    renewal.send().await.unwrap().problem("not_acceptable").await;
+    for (path, accept) in [
+        ("/api/v1/runs".to_owned(), "application/json"),
+        ("/api/v1/runs".to_owned(), "text/html, */*;q=0.1"),
+        ("/api/v1/openapi.json".to_owned(), "application/*"),
+        (format!("{job}/events"), "text/event-stream"),
+        (format!("{job}/logs"), "text/plain"),
+        ("/livez".to_owned(), "application/xml"),
+    ] {
+        ask(&path, accept).await.error_for_status().unwrap();
     }
 }
 

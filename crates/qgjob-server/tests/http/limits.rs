@@ -151,6 +151,10 @@ async fn pieces_of_logs() {
     assert_eq!(more["offset"], 11);
     let text = running.member.get(&read).await.status_is(StatusCode::OK).await;
     assert!(text.starts_with("1234567890\n[qgjob: the log is cut here"), "{text}");
+    let problem = running.log(u64::MAX, b"x").await.problem("invalid_request").await;
+    assert_eq!(problem.errors[0].pointer, "upload-offset");
+    let beyond = running.member.get(&format!("{read}?offset={}", u64::MAX)).await;
+    assert_eq!(beyond.status_is(StatusCode::OK).await, "");
 }
 
 #[tokio::test]

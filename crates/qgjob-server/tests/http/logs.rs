@@ -92,20 +92,40 @@ async fn a_follower_sees_every_byte_and_the_end() {
         assert_eq!(piece["offset"], offset, "no gap and no overlap");
         offset += piece["text"].as_str().unwrap().len();
     }
-    assert!(frames.contains("event: end") && frames.contains(&format!("id: {}", text.len())));
+    assert!(frames.contains("event: end") && frames.contains(&format!("id: 1:{}", text.len())));
 }
 
 #[tokio::test]
-async fn a_follower_resumes_by_the_last_id() {
+async fn a_follower_resumes_by_the_last_id_and_reads_another_attempt_from_its_start() {
     let world = World::new().await;
-    let running = world.running("own").await;
+    let mut running = world.running("own").await;
     running.log(0, b"0123456789").await.status_is(StatusCode::OK).await;
+    running.start_anew().await;
+    running.log(0, b"abcdefghij").await.status_is(StatusCode::OK).await;
     running.finish().await.status_is(StatusCode::OK).await;
-    let request = running.member.request(Method::GET, &path(&running, ""));
-    let reply =
-        request.header("accept", "text/event-stream").header("last-event-id", "4").send().await.unwrap();
-    let frames = reply.status_is(StatusCode::OK).await;
-    assert!(frames.contains(r#""offset":4,"text":"456789""#), "{frames}");
+    let resume = async |rest: &str, id: &str| {
+        let request = running.member.request(Method::GET, &path(&running, rest));
+        let request = request.header("accept", "text/event-stream").header("last-event-id", id);
+        request.send().await.unwrap()
+    };
+    for (rest, id, piece) in [
+        ("", "2:4", r#""attempt":2,"stream":"test","offset":4,"text":"efghij""#),
+        ("", "1:4", r#""attempt":2,"stream":"test","offset":0,"text":"abcdefghij""#),
+        ("?attempt=1", "1:4", r#""attempt":1,"stream":"test","offset":4,"text":"456789""#),
+        ("?attempt=1&offset=9", "2:4", r#""attempt":1,"stream":"test","offset":0,"text":"0123456789""#),
+        (
+            "?offset=7",
+            "2:18446744073709551615",
+            r#""attempt":2,"stream":"test","offset":18446744073709551615,"text":"""#,
+        ),
+    ] {
+        let frames = resume(rest, id).await.status_is(StatusCode::OK).await;
+        assert!(frames.contains(piece), "{rest} {id}: {frames}");
+    }
+    for bad in ["", "4", "x", "1:", ":4", "1:x", "1:4:5", "-1:4"] {
+        let problem = resume("", bad).await.problem("invalid_request").await;
+        assert_eq!(problem.errors[0].pointer, "Last-Event-ID", "{bad}");
+    }
 }
 
 #[tokio::test]

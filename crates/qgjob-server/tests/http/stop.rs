@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Expect, World};
+use crate::world::{Expect, World, eventually};
 
 #[tokio::test]
 async fn a_stop_answers_those_who_wait_and_keeps_what_was_accepted() {
@@ -36,7 +36,8 @@ async fn a_stop_answers_those_who_wait_and_keeps_what_was_accepted() {
             piece.expect("the log ends, it does not break");
         }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waiting = [("/api/v1/jobs/{id}", Method::GET), ("/agent/v1/claim", Method::POST)];
+    world.is_asked(&waiting, 2).await;
     let (epoch, attempt) = (running.lease.epoch, running.lease.attempt_id);
     let began = Instant::now();
     let folder = world.stop().await;
@@ -76,9 +77,9 @@ async fn a_stop_is_announced_and_a_request_in_flight_is_finished() {
     let body = reqwest::Body::wrap_stream(slow);
     let sending =
         tokio::spawn(member.request(Method::PATCH, &path).header("upload-offset", 0).body(body).send());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.is_asked(&[("/api/v1/uploads/{id}", Method::PATCH)], 0).await;
     world.shutdown.cancel();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually(async || !world.nobody().get("/readyz").await.status().is_success()).await;
     let text = world.nobody().get("/readyz?verbose").await.status_is(StatusCode::SERVICE_UNAVAILABLE).await;
     assert!(text.contains("the server is stopping"), "{text}");
     world.nobody().get("/livez").await.status_is(StatusCode::OK).await;

@@ -136,8 +136,50 @@ async fn a_stream_of_a_job_ends_with_it_and_tells_what_an_agent_reports() {
     assert_eq!(types.last().unwrap(), "job.completed");
     // Whoever has seen the end gets an empty stream that ends, not one that hangs.
     let mut seen = Seen::default();
-    let after = format!("{path}?last_event_id=999999");
+    let after = format!("{path}?last_event_id={}", world.store.last_seq().await.unwrap());
     assert!(seen.read(&running.member, &after, usize::MAX).await && seen.events.is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_that_is_ahead_is_told_where_the_events_end() {
+    let world = World::new().await;
+    let member = world.member("own").await;
+    let made = member.submit("own", &["a.spec.js"]).await;
+    let run = format!("/api/v1/runs/{}", made["run_id"].as_str().unwrap());
+    let newest = world.store.last_seq().await.unwrap();
+    let follow = async |path: &str, after: u64| {
+        let request = member.request(Method::GET, path).header("last-event-id", after);
+        request.send().await.unwrap().bytes_stream()
+    };
+    let resync =
+        format!("id: {newest}\nevent: resync\ndata: {{\"schema\":\"qgjob.resync/v1\",\"seq\":{newest}}}\n\n");
+    for path in ["/api/v1/events", &format!("{run}/events")] {
+        let mut body = follow(path, newest + 1_000).await;
+        read_until(&mut body, &resync).await;
+    }
+    // What follows is sent, although its number is lower than the one the caller came with.
+    let mut body = follow(&format!("{run}/events"), newest + 1_000).await;
+    read_until(&mut body, &resync).await;
+    member.post(&format!("{run}/cancel"), &Value::Null).await.status_is(StatusCode::OK).await;
+    let text = read_until(&mut body, "event: run.completed").await;
+    assert!(!text.contains("resync") && text.contains("event: job.completed"), "{text}");
+    let mut body = follow(&format!("{run}/events"), newest).await;
+    let text = read_until(&mut body, "event: run.completed").await;
+    assert!(!text.contains("resync"), "who is not ahead needs no such word: {text}");
+}
+
+/// Reads a stream until a text has come.
+async fn read_until(
+    body: &mut (impl futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin),
+    wanted: &str,
+) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let piece = tokio::time::timeout(Duration::from_secs(10), body.next()).await;
+        let piece = piece.unwrap_or_else(|_| panic!("{wanted:?} does not come after {text:?}"));
+        text.push_str(std::str::from_utf8(&piece.expect("the stream goes on").unwrap()).unwrap());
+    }
+    text
 }
 
 #[tokio::test]

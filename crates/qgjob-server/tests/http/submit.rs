@@ -121,6 +121,18 @@ async fn every_wrong_field_is_named() {
 }
 
 #[tokio::test]
+async fn a_run_names_each_test_once() {
+    let world = World::new().await;
+    let member = world.member("own").await;
+    let body =
+        member.new_run("own", &["a.spec.js", "b.spec.js", "a.spec.js", "b.spec.js", "c.spec.js"]).await;
+    let problem = member.post("/api/v1/runs", &body).await.problem("invalid_request").await;
+    let errors: Vec<_> =
+        problem.errors.iter().map(|error| (error.pointer.as_str(), error.detail.as_str())).collect();
+    assert_eq!(errors, [("/tests/2", "is there twice"), ("/tests/3", "is there twice")]);
+}
+
+#[tokio::test]
 async fn a_bundle_must_have_been_uploaded_by_the_same_org() {
     let world = World::new().await;
     let (own, other) = (world.member("own").await, world.member("other").await);

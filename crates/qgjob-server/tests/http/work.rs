@@ -72,7 +72,7 @@ async fn a_claim_waits_for_work_and_its_repeat_gets_the_same() {
             caller.post("/agent/v1/claim?wait=30s", &body).await.ok::<Value>().await
         }
     });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.is_asked(&[("/agent/v1/claim", Method::POST)], 0).await;
     let made = member.submit("own", &["a.spec.js", "b.spec.js"]).await;
     let first = claim.await.unwrap();
     assert_eq!(first["leases"][0]["job_id"], made["jobs"][0]["job_id"]);
@@ -157,7 +157,7 @@ async fn a_cancelled_job_is_told_to_its_agent() {
 
 #[tokio::test]
 async fn a_lease_that_is_not_renewed_is_lost_and_the_job_waits_again() {
-    let world = World::with(|config| config.lease = Duration::from_millis(1_500)).await;
+    let world = World::with(|config| config.lease = Duration::from_secs(6)).await;
     let running = world.running("own").await;
     let path = format!("/api/v1/jobs/{}?wait=20s&since=", running.job);
     let mut job: Value = running.member.get(&format!("/api/v1/jobs/{}", running.job)).await.ok().await;

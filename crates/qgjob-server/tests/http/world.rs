@@ -105,6 +105,22 @@ impl World {
         Running { member, agent, lease, run: text("run_id"), job: text("job_id") }
     }
 
+    /// Waits until the server has so many requests whose answer has not begun, and so many streams.
+    pub async fn is_asked(&self, requests: &[(&str, Method)], streams: usize) {
+        let mut lines: Vec<String> = requests
+            .iter()
+            .map(|(route, method)| {
+                format!("qgjob_http_requests_waiting{{route=\"{route}\",method=\"{method}\"}} 1")
+            })
+            .collect();
+        lines.push(format!("qgjob_sse_connections {streams}"));
+        eventually(async || {
+            let text = self.admin.get("/metrics").await.status_is(StatusCode::OK).await;
+            lines.iter().all(|wanted| text.lines().any(|line| line == wanted))
+        })
+        .await;
+    }
+
     /// Stops the server and gives its folder back.
     pub async fn stop(self) -> tempfile::TempDir {
         self.shutdown.cancel();
@@ -112,6 +128,16 @@ impl World {
         drop(self.store);
         self.folder
     }
+}
+
+/// Asks again and again until it is so.
+pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it never is so");
 }
 
 pub fn credential_file(folder: &tempfile::TempDir) -> PathBuf {
@@ -143,6 +169,15 @@ impl Running {
         let tries = json!({"epoch": epoch, "tries": [one_try(1, "t1")]});
         self.agent.caller.post(&self.attempt("/tests"), &tries).await.status_is(StatusCode::NO_CONTENT).await;
         self.finish_again().await
+    }
+
+    /// Gives the job back, and takes it again as its next attempt.
+    pub async fn start_anew(&mut self) {
+        let evidence = json!({"stopped": "shutdown", "report": {"state": "missing"}});
+        let body = json!({"epoch": self.lease.epoch, "evidence": evidence});
+        self.agent.caller.post(&self.attempt("/finish"), &body).await.status_is(StatusCode::OK).await;
+        let claim = format!("claim-{}", self.lease.number + 1);
+        self.lease = self.agent.claim(&claim).await.pop().expect("the job waits again");
     }
 
     /// Sends the finish alone.

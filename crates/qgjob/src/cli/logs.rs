@@ -61,7 +61,7 @@ impl Logs {
         let mut documents = Vec::new();
         for job in jobs {
             let view = client.job(job).await?;
-            let bytes = self.all(client, job).await?;
+            let (attempt, bytes) = self.all(client, job).await?;
             let bytes = tail(&bytes, self.tail);
             match context.output.format {
                 Format::Text if several => {
@@ -74,7 +74,7 @@ impl Logs {
                     let document = json!({
                         "schema": "qgjob.job_log/v1",
                         "job_id": job,
-                        "attempt": self.attempt.unwrap_or(view.job.attempts),
+                        "attempt": attempt.unwrap_or_default(),
                         "stream": self.stream,
                         "text": String::from_utf8_lossy(bytes),
                     });
@@ -92,10 +92,10 @@ impl Logs {
     /// would follow nothing.
     async fn follow(&self, context: &Context, client: &Client, job: &str) -> Result<()> {
         let json = matches!(context.output.format, Format::Json | Format::Jsonl);
-        let mut offset = 0;
+        let mut seen = None;
         if self.tail.is_some() {
-            let bytes = self.all(client, job).await?;
-            offset = bytes.len() as u64;
+            let (attempt, bytes) = self.all(client, job).await?;
+            let mut offset = bytes.len() as u64;
             let tail = tail(&bytes, self.tail);
             if json {
                 // The pieces that follow start at an offset; so does the one that they follow.
@@ -103,8 +103,9 @@ impl Logs {
             } else {
                 self.print(context, tail)?;
             }
+            seen = attempt.map(|attempt| (attempt, offset));
         }
-        let follow = Follow { job: job.to_owned(), stream: self.stream, attempt: self.attempt, offset };
+        let follow = Follow { job: job.to_owned(), stream: self.stream, attempt: self.attempt, seen };
         let show = |piece: &LogPiece| match context.output.format {
             Format::Json | Format::Jsonl => Ok(context.output.line(compact(piece))?),
             Format::Text => self.print(context, piece.text.as_bytes()),
@@ -113,13 +114,16 @@ impl Logs {
         client.follow_log(follow, self.reconnect_timeout, show).await
     }
 
-    async fn all(&self, client: &Client, job: &str) -> Result<Vec<u8>> {
-        let mut all = Vec::new();
+    /// The log as it is now, and the attempt it is of, if there is one.
+    async fn all(&self, client: &Client, job: &str) -> Result<(Option<u32>, Vec<u8>)> {
+        let (mut attempt, mut all) = (self.attempt, Vec::new());
         loop {
-            let query = LogQuery { stream: self.stream, attempt: self.attempt, offset: all.len() as u64 };
-            let piece = client.log(job, query).await?;
+            let query = LogQuery { stream: self.stream, attempt, offset: all.len() as u64 };
+            let (of, piece) = client.log(job, query).await?;
+            // A retry meanwhile begins a log of its own: what follows must be of the same attempt.
+            attempt = of;
             if piece.is_empty() {
-                return Ok(all);
+                return Ok((attempt, all));
             }
             all.extend_from_slice(&piece);
         }

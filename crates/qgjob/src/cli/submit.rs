@@ -123,6 +123,8 @@ impl Submit {
             Some(selected) => selected,
             None => return self.no_tests(context),
         };
+        // Said before megabytes flow, and by a dry run too.
+        self.check(&tests, &labels, &options, &context.clock)?;
         if self.dry_run {
             let build = build.as_ref().map(|(build, path)| (build, path.as_path()));
             let (org_id, app_version_id) = (&org_id, &app_version_id);

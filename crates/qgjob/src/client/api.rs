@@ -127,13 +127,18 @@ impl Client {
         call.header("idempotency-key", key.as_str()).repeatable().answer().await
     }
 
-    /// A piece of a log, at most 8 MiB; empty when there is nothing at the offset.
-    pub async fn log(&self, job: &str, query: LogQuery) -> Result<Bytes> {
+    /// A piece of a log, at most 8 MiB, and the attempt it is of: none when there is no attempt. Empty when there is
+    /// nothing at the offset.
+    pub async fn log(&self, job: &str, query: LogQuery) -> Result<(Option<u32>, Bytes)> {
         let mut filter: Filter =
             vec![("stream", query.stream.to_string()), ("offset", query.offset.to_string())];
         filter.extend(query.attempt.map(|attempt| ("attempt", attempt.to_string())));
         let call = self.call(Method::GET, format!("api/v1/jobs/{}/logs", part(job))).query(&filter);
-        call.accept("text/plain").bytes().await
+        let response = call.accept("text/plain").send().await?;
+        let attempt = response.headers().get("qgjob-attempt");
+        let attempt = attempt.and_then(|number| number.to_str().ok()?.parse().ok());
+        let bytes = response.bytes().await.map_err(|error| super::unreachable(&self.base, &error))?;
+        Ok((attempt, bytes))
     }
 
     /// Groups that have queued or running jobs.

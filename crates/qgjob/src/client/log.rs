@@ -22,8 +22,8 @@ pub struct Follow {
     pub stream: LogStream,
     /// Which attempt, counted from 1; none: the latest, and those that follow it.
     pub attempt: Option<u32>,
-    /// The first byte.
-    pub offset: u64,
+    /// What was read before: of which attempt, and up to which byte.
+    pub seen: Option<(u32, u64)>,
 }
 
 impl Client {
@@ -33,45 +33,51 @@ impl Client {
     /// When the server is away for longer than `patience`, or `show` fails.
     pub async fn follow_log<E: From<Error>>(
         &self,
-        mut follow: Follow,
+        follow: Follow,
         patience: Duration,
         mut show: impl FnMut(&LogPiece) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let mut failing: Option<Instant> = None;
-        let mut current = follow.attempt;
+        let mut seen = follow.seen.or(follow.attempt.map(|attempt| (attempt, 0)));
         loop {
-            let ended = self.pieces(&mut follow, &mut current, &mut failing, &mut show).await?;
-            let error = match ended {
-                Ok(true) if follow.attempt.is_some() || self.is_over(&follow.job).await? => return Ok(()),
-                // The attempt ended, but the job will be tried again.
-                Ok(_) => None,
-                Err(error) if error.is_passing() => Some(error),
-                Err(error) => return Err(error.into()),
+            let job = match self.pieces(&follow, &mut seen, &mut failing, &mut show).await? {
+                Ok(true) if follow.attempt.is_some() => return Ok(()),
+                Ok(true) => self.job(&follow.job).await.map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
             };
-            if let Some(error) = error
-                && failing.get_or_insert_with(Instant::now).elapsed() > patience
-            {
-                return Err(error.into());
+            match (job, seen) {
+                // Each attempt has a log of its own. One that is over already is read too.
+                (Ok(Some(view)), Some((attempt, _))) if view.job.attempts > attempt => {
+                    seen = Some((attempt + 1, 0));
+                    continue;
+                }
+                (Ok(Some(view)), _) if view.job.status == Status::Completed => return Ok(()),
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    let since = failing.get_or_insert_with(Instant::now);
+                    if !error.is_passing() || since.elapsed() > patience {
+                        return Err(error.into());
+                    }
+                }
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn is_over(&self, job: &str) -> Result<bool> {
-        Ok(self.job(job).await?.job.status == Status::Completed)
-    }
-
     /// Shows what one connection brings. Answers whether the attempt has ended.
     async fn pieces<E>(
         &self,
-        follow: &mut Follow,
-        current: &mut Option<u32>,
+        follow: &Follow,
+        seen: &mut Option<(u32, u64)>,
         failing: &mut Option<Instant>,
         show: &mut impl FnMut(&LogPiece) -> std::result::Result<(), E>,
     ) -> std::result::Result<Result<bool>, E> {
-        let mut filter: Filter =
-            vec![("stream", follow.stream.to_string()), ("offset", follow.offset.to_string())];
-        filter.extend(follow.attempt.map(|attempt| ("attempt", attempt.to_string())));
+        let mut filter: Filter = vec![("stream", follow.stream.to_string())];
+        if let Some((attempt, offset)) = *seen {
+            // Named, so that a retry meanwhile does not hide how the attempt ended.
+            filter.extend([("attempt", attempt.to_string()), ("offset", offset.to_string())]);
+        }
         let call = self.call(Method::GET, format!("api/v1/jobs/{}/logs", part(&follow.job))).query(&filter);
         let call = call.accept("text/event-stream").timeout(Duration::from_secs(24 * 3600));
         let response = match tokio::time::timeout(self.timeout, call.send()).await {
@@ -85,7 +91,7 @@ impl Client {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(Some(Err(error))) => return Ok(Err(super::unreachable(&self.base, &error))),
                 // The job ended without an attempt, or the server stops.
-                Ok(None) => return Ok(Ok(current.is_none())),
+                Ok(None) => return Ok(Ok(seen.is_none())),
                 Err(_) => return Ok(Err(self.silent())),
             };
             *failing = None;
@@ -94,19 +100,14 @@ impl Client {
             };
             for message in messages {
                 let Ok(piece) = serde_json::from_str::<LogPiece>(&message.data) else { continue };
-                if current.is_some_and(|attempt| attempt < piece.attempt) && piece.offset > 0 {
-                    // A new attempt has a log of its own, which this connection did not begin at its start.
-                    *current = Some(piece.attempt);
-                    follow.offset = 0;
-                    return Ok(Ok(false));
+                let ended = message.event == "end";
+                if !ended {
+                    show(&piece)?;
                 }
-                *current = Some(piece.attempt);
-                if message.event == "end" {
+                *seen = Some(position(message.id.as_deref(), &piece));
+                if ended {
                     return Ok(Ok(true));
                 }
-                show(&piece)?;
-                let next = message.id.as_deref().and_then(|id| id.parse().ok());
-                follow.offset = next.unwrap_or(piece.offset + piece.text.len() as u64);
             }
         }
     }
@@ -114,4 +115,12 @@ impl Client {
     fn silent(&self) -> Error {
         Error::Unreachable { server: self.origin(), cause: "no answer in time".to_owned() }
     }
+}
+
+/// The attempt of a piece and where the next one begins. The id knows it best: in the text, bytes may be replaced by
+/// characters of another length.
+fn position(id: Option<&str>, piece: &LogPiece) -> (u32, u64) {
+    let parts = id.and_then(|id| id.split_once(':'));
+    let known = parts.and_then(|(attempt, offset)| Some((attempt.parse().ok()?, offset.parse().ok()?)));
+    known.unwrap_or((piece.attempt, piece.offset + piece.text.len() as u64))
 }

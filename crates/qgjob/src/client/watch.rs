@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use qgjob_core::api::jobs::{EventView, JobView};
+use qgjob_core::api::jobs::{EventView, JobView, Resync};
 use qgjob_core::api::problem::Code;
 use qgjob_core::api::runs::RunWithJobs;
 use qgjob_core::model::event::{Event, Seq};
@@ -127,7 +127,7 @@ pub enum Update {
         /// The event as understood.
         event: Option<Box<Event>>,
     },
-    /// As it stands now; sent where events do not pass.
+    /// As it stands now; sent where events do not pass, or do not tell all.
     Now(View),
     /// The connection is gone and will be tried again.
     Lost {
@@ -180,6 +180,7 @@ pub async fn follow<T: Copy>(
         seen: 0,
         begun: false,
         ended: false,
+        stale: false,
         connected: false,
         streams: true,
         failing: None,
@@ -219,6 +220,8 @@ struct Follower {
     begun: bool,
     /// Whether the event that ends the subject was passed on.
     ended: bool,
+    /// Whether the events that were passed on are not the whole story.
+    stale: bool,
     connected: bool,
     /// Whether events can pass; where they cannot, questions are asked.
     streams: bool,
@@ -234,6 +237,8 @@ enum Stopped {
     Closed,
     /// Events do not pass here.
     NoStream,
+    /// The server does not know the event that was seen last: how things stand must be asked.
+    Resync,
     /// The subject is over, says an event.
     Over,
 }
@@ -254,7 +259,10 @@ impl Follower {
                     if !self.begun {
                         self.begun = true;
                         _ = to.send(Ok(Update::Begin(view.clone()))).await;
+                    } else if self.stale {
+                        _ = to.send(Ok(Update::Now(view.clone()))).await;
                     }
+                    self.stale = false;
                     if !self.streams {
                         self.poll(view, to).await?;
                         continue;
@@ -262,6 +270,7 @@ impl Follower {
                     match self.stream(to).await {
                         Ok(Stopped::Over) => {}
                         Ok(Stopped::NoStream) => self.streams = false,
+                        Ok(Stopped::Resync) => self.stale = true,
                         Ok(Stopped::Closed) => {
                             self.failed(to, "the server closed the connection".to_owned(), None).await?;
                         }
@@ -284,7 +293,7 @@ impl Follower {
             match self.stream(to).await {
                 Ok(Stopped::Over | Stopped::NoStream) => return,
                 Ok(Stopped::Closed) if self.seen == before => return,
-                Ok(Stopped::Cut(_) | Stopped::Closed) => {}
+                Ok(Stopped::Cut(_) | Stopped::Closed | Stopped::Resync) => {}
                 Err(error) if error.is_passing() => {}
                 Err(_) => return,
             }
@@ -374,25 +383,26 @@ impl Follower {
             };
             for message in messages {
                 self.succeeded(to).await;
-                if self.take(message, to).await {
-                    return Ok(Stopped::Over);
+                if let Some(stopped) = self.take(message, to).await {
+                    return Ok(stopped);
                 }
             }
         }
     }
 
-    /// Passes a message on unless it was seen before. Returns whether it says that the subject is over.
-    async fn take(&mut self, message: sse::Message, to: &Updates) -> bool {
+    /// Passes a message on unless it was seen before. Returns why to stop, if it says so.
+    async fn take(&mut self, message: sse::Message, to: &Updates) -> Option<Stopped> {
         let id = message.id.as_deref().and_then(|id| id.parse::<Seq>().ok());
         if message.event == "resync" {
-            // Older events are gone; the next look tells where things stand.
-            self.seen = id.unwrap_or(self.seen).max(self.seen);
-            return false;
+            let resync = serde_json::from_str::<Resync>(&message.data).ok();
+            // It may be lower than before: the server lost events, as when a backup is put back.
+            self.seen = id.or(resync.map(|resync| resync.seq))?;
+            return Some(Stopped::Resync);
         }
         let view = serde_json::from_str::<EventView>(&message.data).ok();
-        let Some(seq) = id.or(view.as_ref().map(|view| view.event.seq)) else { return false };
+        let seq = id.or(view.as_ref().map(|view| view.event.seq))?;
         if seq <= self.seen {
-            return false;
+            return None;
         }
         self.seen = seq;
         let over = match self.subject {
@@ -402,7 +412,7 @@ impl Follower {
         self.ended |= over;
         let event = view.map(|view| Box::new(view.event));
         _ = to.send(Ok(Update::Event { json: message.data, event })).await;
-        over
+        over.then_some(Stopped::Over)
     }
 
     async fn succeeded(&mut self, to: &Updates) {

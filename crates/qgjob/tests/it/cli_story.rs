@@ -1,8 +1,10 @@
 //! The real program against a real server: what people and pipelines see, and what they can rely on.
 
 mod agent;
+mod bounds;
 mod desk;
 mod json;
+mod resuming;
 mod watching;
 
 use std::time::Duration;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use qgjob_core::api::bounds;
 use qgjob_core::api::runs::JobOptions;
 use qgjob_core::clock::Clock;
-use qgjob_core::model::name::AppVersionId;
+use qgjob_core::model::name::{AppVersionId, TestPath};
 use qgjob_core::model::run::Labels;
 
 use super::{Submit, beside, value};
@@ -64,6 +65,40 @@ impl Submit {
             options.env.insert(name.parse()?, value.clone());
         }
         Ok(options)
+    }
+
+    /// Refuses what the server would refuse after everything is uploaded.
+    pub(super) fn check(
+        &self,
+        tests: &[TestPath],
+        labels: &Labels,
+        options: &JobOptions,
+        clock: &dyn Clock,
+    ) -> Result<()> {
+        let exceeded = bounds::exceeded(tests, self.name.as_deref(), labels, options, clock.now());
+        if exceeded.is_empty() {
+            return Ok(());
+        }
+        let failure = Failure::usage("the run is not as the server takes it");
+        Err(exceeded.iter().fold(failure, |failure, field| {
+            failure.cause(format!("{} {}", flag(&field.pointer), field.detail))
+        }))
+    }
+}
+
+/// The flag, or the key below `[submit]`, of a field of the request.
+fn flag(pointer: &str) -> String {
+    match pointer.trim_start_matches('/') {
+        "timeout_ms" => "--timeout".to_owned(),
+        "queue_timeout_ms" => "--queue-timeout".to_owned(),
+        "infra_retries" => "--retries".to_owned(),
+        "selector" => "--device".to_owned(),
+        "labels" => "--label".to_owned(),
+        "tests" => "--test".to_owned(),
+        other => match other.split_once('/') {
+            Some((name, of)) => format!("--{name} {of}"),
+            None => format!("--{}", other.replace('_', "-")),
+        },
     }
 }
 
