@@ -104,15 +104,22 @@ impl World {
     /// Starts the agent for the server at `url`: this world's, or what stands in front of it.
     pub fn start_agent_for(&mut self, url: &str) {
         let (state, cache) = (self.bench.path("agent"), test_cache().join("agent"));
-        let mut command = self.command();
-        command.env("QGJOB_SERVER", url).env("QGJOB_TOKEN", self.token());
-        command.args(["agent", "run", "--name=rack", "--heartbeat=1s"]);
-        command.args(["--state-dir", state.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap()]);
-        command.arg(format!("--adb-port={}", self.bench.adb.port()));
+        let mut command = self.agent_command("rack", &state, &cache);
+        command.env("QGJOB_SERVER", url);
         for plugged in &self.phones {
             command.arg(format!("--device-name={}={}", plugged.serial, plugged.phone.config().name));
         }
         self.agent = Some(command.stdout(self.log("agent")).stderr(self.log("agent")).spawn().unwrap());
+    }
+
+    /// An agent of this host beside others.
+    pub fn agent_command(&self, name: &str, state: &Path, cache: &Path) -> Command {
+        let mut command = self.command();
+        command.env("QGJOB_TOKEN", self.token());
+        command.args(["agent", "run", "--heartbeat=1s", "--name", name]);
+        command.args(["--state-dir", state.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap()]);
+        command.arg(format!("--adb-port={}", self.bench.adb.port()));
+        command
     }
 
     pub async fn wait_for_phones(&self, idle: usize) {
@@ -130,6 +137,11 @@ impl World {
 
     pub fn kill_agent(&mut self) {
         kill(self.agent.take());
+    }
+
+    /// The number of the agent's process.
+    pub fn agent_id(&self) -> u32 {
+        self.agent.as_ref().expect("it runs").id()
     }
 
     pub fn phone(&self, name: &str) -> &Phone {
