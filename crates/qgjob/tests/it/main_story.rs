@@ -186,6 +186,10 @@ async fn a_phone_unplugged_mid_test_costs_an_attempt_and_not_the_verdict() {
     assert_eq!((done.code, job["conclusion"].as_str()), (0, Some("passed")), "{job}");
     assert_ne!(job["device_name"], first.as_str(), "it ran elsewhere");
     assert_eq!((job["attempts"].as_u64(), job["infra_faults"].as_u64()), (Some(2), Some(1)));
+    let log = async |stream| world.qgjob(&["logs", "--job-id", &id, "--attempt=1", stream]).await.out;
+    assert!(log("--stream=appium").await.contains("POST /session"), "what Appium did is kept");
+    let told = log("--stream=agent").await;
+    assert!(told.contains("the device left, and its sessions with it"), "{told}");
     world.phone(&first).fault(Fault::Replug);
     let serial =
         world.phones.iter().find(|plugged| plugged.phone.config().name == first).unwrap().serial.clone();
