@@ -137,8 +137,8 @@ async fn work(
                 ),
             },
         };
-        let worker = Worker::new(link, fleet.clone(), kit.clone());
-        match worker.run(config.heartbeat, shutdown.drain.clone(), shutdown.stop.clone()).await {
+        let worker = Worker::new(link, fleet.clone(), kit.clone(), shutdown.stop.clone());
+        match worker.run(config.heartbeat, shutdown.drain.clone()).await {
             End::Left => return Ok(()),
             End::Unknown => state.forget_session()?,
         }

@@ -269,6 +269,29 @@ async fn an_agent_killed_in_each_phase_loses_no_job_and_leaves_no_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_reaches_an_agent_while_it_leaves_is_given_back() {
+    let mut world = World::without_agent(1).await;
+    let app = crate::world::apk("1.4.2");
+    assert_eq!(world.qgjob(&["app", "upload", ORG, GOOD, app.to_str().unwrap()]).await.code, 0);
+    let network = Proxy::start(world.url().trim_start_matches("http://"), |call| {
+        match call.path.ends_with("/claim") && !call.body.contains("\"devices\":[]") {
+            true => Fate::Late(Duration::from_secs(3)),
+            false => Fate::Passes,
+        }
+    })
+    .await;
+    world.start_agent_for(&network.url);
+    world.wait_for_phones(1).await;
+    let id = world.submit(&[GOOD, "--test=tests/about.spec.js"]).await;
+    eventually("the job is leased", async || world.job(&id).await["status"] == "running").await;
+    world.stop_agent();
+    let job = world.job(&id).await;
+    assert_eq!((job["status"].as_str(), job["infra_faults"].as_u64()), (Some("queued"), Some(0)), "{job}");
+    assert_eq!(attempts(&world, &id).await[0]["outcome"], "released");
+    assert!(world.phones[0].phone.truth().app_installs().is_empty(), "nothing of it was started");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_mid_test_goes_on_as_if_nothing_had_been() {
     let mut world = World::new(1).await;
     let id = world.submit(&[GOOD, "--test=tests-special/slow.spec.js"]).await;

@@ -144,6 +144,11 @@ impl World {
         self.agent.as_ref().expect("it runs").id()
     }
 
+    /// Asks the agent to leave and to give back what runs.
+    pub fn stop_agent(&mut self) {
+        stop(self.agent.take().expect("it runs"));
+    }
+
     pub fn phone(&self, name: &str) -> &Phone {
         &self.phones.iter().find(|plugged| plugged.phone.config().name == name).unwrap().phone
     }
