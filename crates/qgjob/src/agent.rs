@@ -92,6 +92,7 @@ struct Session {
 /// # Errors
 /// When tools are missing, the state folder is in use, or the server does not register the agent.
 pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> anyhow::Result<()> {
+    process::adopt_orphans();
     let state = State::open(&config.state_dir)?;
     state.clean()?;
     let kit = Arc::new(open_kit(&config, &state, clock.clone()).await?);

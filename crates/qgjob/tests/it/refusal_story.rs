@@ -1,6 +1,7 @@
 //! What gets bad input, or bad luck: each case is a clear error with a way out, loses nothing, and leaves a system that
 //! works. What refuses without a device is told here and in `cli_story`; the rest has the whole chain behind it.
 
+mod detached;
 mod disk;
 mod hostile;
 mod phone;
