@@ -209,7 +209,8 @@ async fn a_job_cancelled_mid_test_leaves_the_phone_clean() {
     assert_eq!(world.wait(&id).await.code, 13);
     let asked = Instant::now();
     world.wait_for_phones(1).await;
-    assert!(asked.elapsed() < Duration::from_secs(15), "the phone was busy for {:?}", asked.elapsed());
+    // The runner has 10 s after its interrupt and 2 s after its termination, and its session 10 s to end.
+    assert!(asked.elapsed() < Duration::from_secs(40), "the phone was busy for {:?}", asked.elapsed());
     assert!(runners_of(&world).is_empty(), "a runner is left: {:?}", runners_of(&world));
     // A session that was left would end the app under the feet of this test a minute later.
     let next = world.submit(&[GOOD, "--test=tests/onboarding.spec.js"]).await;
