@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use simulated_android::Phone;
@@ -180,13 +180,16 @@ impl World {
 
     /// Waits until the job's phase is `phase`.
     pub async fn wait_for_phase(&self, id: &str, phase: &str) -> Value {
-        let mut job = Value::Null;
-        eventually("the job reaches its phase", async || {
-            job = self.job(id).await;
-            job["phase"] == phase
-        })
-        .await;
-        job
+        // The first attempt on a phone waits for Appium's start, which takes long on a busy machine.
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let job = self.job(id).await;
+            if job["phase"] == phase {
+                return job;
+            }
+            assert!(Instant::now() < deadline, "the job does not reach {phase}: {job}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits for the verdict.
