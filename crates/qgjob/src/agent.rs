@@ -16,6 +16,7 @@ mod install;
 mod kit;
 pub mod link;
 mod log;
+mod ownership;
 pub mod process;
 pub mod runner;
 pub mod sdk;
@@ -41,6 +42,7 @@ use adb::Adb;
 use fleet::Fleet;
 use kit::Kit;
 use link::Link;
+use ownership::Ownership;
 use worker::{End, Worker};
 
 /// What an agent needs to know.
@@ -90,10 +92,13 @@ struct Session {
 /// # Errors
 /// When tools are missing, the state folder is in use, or the server does not register the agent.
 pub async fn run(config: Config, clock: Arc<dyn Clock>, shutdown: Shutdown) -> anyhow::Result<()> {
+    process::adopt_orphans();
     let state = State::open(&config.state_dir)?;
     state.clean()?;
     let kit = Arc::new(open_kit(&config, &state, clock.clone()).await?);
-    let fleet = Fleet::new(kit.adb.clone(), config.choice.clone(), state.dir.join("ledger.json"), clock);
+    let ownership = Ownership::open(config.adb_port).context("cannot make sure of owning devices alone")?;
+    let notebook = state.dir.join("ledger.json");
+    let fleet = Fleet::new(kit.adb.clone(), ownership, config.choice.clone(), notebook, clock);
     let following = [
         tokio::spawn(fleet.clone().follow()),
         tokio::spawn(keep_connected(kit.adb.clone(), config.connect.clone())),
@@ -133,8 +138,8 @@ async fn work(
                 ),
             },
         };
-        let worker = Worker::new(link, fleet.clone(), kit.clone());
-        match worker.run(config.heartbeat, shutdown.drain.clone(), shutdown.stop.clone()).await {
+        let worker = Worker::new(link, fleet.clone(), kit.clone(), shutdown.stop.clone());
+        match worker.run(config.heartbeat, shutdown.drain.clone()).await {
             End::Left => return Ok(()),
             End::Unknown => state.forget_session()?,
         }

@@ -17,9 +17,12 @@ use tokio::sync::watch;
 
 use super::adb::{Adb, DeviceFacts, Listed};
 use super::appium::Appium;
+use super::ownership::{Owned, Ownership};
 
 /// How often a device that is booting is asked whether it is up.
 const BOOT_POLL: Duration = Duration::from_millis(500);
+/// How often it is looked whether another agent has left a device.
+const OWNER_POLL: Duration = Duration::from_secs(1);
 
 /// Which devices to offer and what to call them.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +38,7 @@ pub struct Choice {
 /// All devices of the host, also those that have left.
 pub struct Fleet {
     adb: Adb,
+    ownership: Ownership,
     choice: Choice,
     notebook: PathBuf,
     clock: Arc<dyn Clock>,
@@ -63,8 +67,17 @@ pub struct Presence {
     pub note: Option<String>,
 }
 
+impl Presence {
+    /// Adb lists it, and it is not yet online.
+    fn arriving(&self) -> bool {
+        [VERIFYING, ELSEWHERE].map(Some).contains(&self.note.as_deref())
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// Kept from the arrival until the device has left and no attempt is busy with it any more.
+    owned: Option<Owned>,
     facts: Option<DeviceFacts>,
     id: Option<device::Id>,
     ledger: Vec<Installed>,
@@ -88,16 +101,28 @@ pub struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.phone.lock().busy = false;
+        let mut state = self.phone.lock();
+        state.busy = false;
+        let presence = self.phone.presence.borrow().clone();
+        if !presence.online && !presence.arriving() {
+            state.owned = None;
+        }
+        drop(state);
         self.fleet.note_change();
     }
 }
 
 impl Fleet {
     /// A fleet that is empty until [`Fleet::follow`] runs. `notebook` is a file that survives restarts.
-    pub fn new(adb: Adb, choice: Choice, notebook: PathBuf, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(
+        adb: Adb,
+        ownership: Ownership,
+        choice: Choice,
+        notebook: PathBuf,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
         let changed = watch::Sender::new(0);
-        Arc::new(Self { adb, choice, notebook, clock, phones: Mutex::default(), changed })
+        Arc::new(Self { adb, ownership, choice, notebook, clock, phones: Mutex::default(), changed })
     }
 
     /// Follows adb's list of devices for ever.
@@ -194,7 +219,7 @@ impl Fleet {
         }
         for (serial, entry) in listed {
             let phone = self.phones().entry(serial.to_owned()).or_insert_with(|| Phone::new(serial)).clone();
-            let arrives = entry.ready() && phone.presence.borrow().note.as_deref() != Some(VERIFYING);
+            let arrives = entry.ready() && !phone.presence.borrow().arriving();
             if arrives && !phone.presence.borrow().online {
                 phone.presence.send_modify(|presence| presence.note = Some(VERIFYING.to_owned()));
                 tokio::spawn(self.clone().receive(phone));
@@ -207,29 +232,58 @@ impl Fleet {
         phone.presence.send_if_modified(|presence| {
             let news = presence.online || presence.note.as_deref() != Some(note);
             // A device that was never online, or is still away, does not leave once more.
-            presence.departures += u32::from(presence.online || presence.note.as_deref() == Some(VERIFYING));
+            presence.departures += u32::from(presence.online || presence.arriving());
             presence.online = false;
             presence.note = Some(note.to_owned());
             news
         });
-        phone.lock().ledger.clear();
+        let mut state = phone.lock();
+        state.ledger.clear();
+        if !state.busy {
+            state.owned = None;
+        }
     }
 
-    /// Verifies a device that has arrived: up, what it is, what is installed. Then it is online.
+    /// Verifies a device that has arrived: nobody else's, up, what it is, what is installed. Then it is online.
     async fn receive(self: Arc<Self>, phone: Arc<Phone>) {
         let arrival = phone.presence.borrow().departures;
         let still_here = || {
             let presence = phone.presence.borrow();
-            presence.departures == arrival && presence.note.as_deref() == Some(VERIFYING)
+            presence.departures == arrival && presence.arriving()
         };
         while still_here() {
+            let owned = self.own(&phone, still_here);
+            let note = if owned { VERIFYING } else { ELSEWHERE };
+            let noted = phone.presence.send_if_modified(|presence| {
+                let news = presence.departures == arrival
+                    && presence.arriving()
+                    && presence.note.as_deref() != Some(note);
+                if news {
+                    presence.note = Some(note.to_owned());
+                }
+                news
+            });
+            if noted {
+                self.note_change();
+            }
+            // The other agent's device is left alone but for the question what it is, so that it can be reported.
+            if !owned && phone.facts().is_some() {
+                tokio::time::sleep(OWNER_POLL).await;
+                continue;
+            }
             match self.inspect(&phone.serial).await {
+                Ok(Some((facts, _))) if !owned => {
+                    phone.lock().facts = Some(facts);
+                    tracing::warn!(serial = phone.serial, "another agent on this host has the device");
+                    self.note_change();
+                    continue;
+                }
                 Ok(Some((facts, ledger))) => {
                     let mut state = phone.lock();
                     (state.facts, state.ledger) = (Some(facts), ledger);
                     drop(state);
                     phone.presence.send_modify(|presence| {
-                        if presence.departures == arrival && presence.note.as_deref() == Some(VERIFYING) {
+                        if presence.departures == arrival && presence.arriving() {
                             (presence.online, presence.note) = (true, None);
                         }
                     });
@@ -244,6 +298,25 @@ impl Fleet {
             }
             tokio::time::sleep(BOOT_POLL).await;
         }
+    }
+
+    /// Whether this agent is the phone's owner; becomes it if nobody else is.
+    fn own(&self, phone: &Phone, still_here: impl Fn() -> bool) -> bool {
+        let mut state = phone.lock();
+        if state.owned.is_some() {
+            return true;
+        }
+        match self.ownership.take(&phone.serial) {
+            // A departure after this look finds the lock and releases it.
+            Ok(Some(owned)) if still_here() => {
+                state.owned = Some(owned);
+                // Whoever had the device in between may have left data on it.
+                state.last_org = None;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(serial = phone.serial, %error, "cannot lock the device"),
+        }
+        state.owned.is_some()
     }
 
     async fn inspect(
@@ -295,6 +368,7 @@ impl Fleet {
 }
 
 const VERIFYING: &str = "booting or being verified";
+const ELSEWHERE: &str = "another agent on this host has it";
 
 impl Phone {
     fn new(serial: &str) -> Arc<Self> {

@@ -3,13 +3,15 @@
 //! Every process gets its own process group, no stdin, and an environment made of an allow-list of the
 //! agent's own plus what the caller adds. Each also carries a **mark** in its environment
 //! (`QGJOB_PROCESS`), inherited by everything it starts. Playwright launches browsers and web servers in
-//! process groups of their own, so that ending a runner's group leaves them behind; the mark finds them.
+//! process groups of their own, so that ending a runner's group leaves them behind; the mark finds them. What a test
+//! starts without a mark is found as an orphan ([`adopt_orphans`]).
 //!
 //! A process that is dropped is killed with its group. An agent that dies by `kill -9` cannot do that, so
 //! it keeps a record of each process in a folder, and its successor calls [`end_leftovers`].
 
 mod group;
 mod leftovers;
+mod orphans;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,6 +28,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use group::{Group, mark};
 pub use leftovers::end_leftovers;
 use leftovers::write_record;
+pub use orphans::adopt as adopt_orphans;
 
 /// The environment variable that marks whatever a [`Launch`] started, directly or not.
 const MARK: &str = "QGJOB_PROCESS";
@@ -95,6 +98,7 @@ pub struct Launch {
     env: BTreeMap<String, String>,
     output: Output,
     records: Option<PathBuf>,
+    of_project: bool,
 }
 
 impl Launch {
@@ -107,6 +111,7 @@ impl Launch {
             env: host_env(),
             output: Output::Null,
             records: None,
+            of_project: false,
         }
     }
 
@@ -142,6 +147,12 @@ impl Launch {
         self
     }
 
+    /// It runs a project's code, which may start anything in any way: orphans are looked for when it has ended.
+    pub fn of_project(mut self) -> Launch {
+        self.of_project = true;
+        self
+    }
+
     fn name(&self) -> String {
         self.program.display().to_string()
     }
@@ -165,9 +176,11 @@ impl Launch {
                 command.stdout(file.try_clone().map_err(failed)?).stderr(file)
             }
         };
-        let child = command.spawn().map_err(failed)?;
+        let child = orphans::start(&mark, self.of_project, || command.spawn()).map_err(failed)?;
         let leader = Pid::from_raw(child.id().expect("a child not yet waited for has an id") as i32);
-        let mut process = Process { child, name, group: Group { leader, mark }, record: None, ended: false };
+        let group = Group { leader, mark };
+        let of_project = self.of_project;
+        let mut process = Process { child, name, group, record: None, of_project, ended: false };
         if let Some(dir) = self.records {
             // On failure the process is dropped here, and so killed: nothing may run without a record.
             let record = write_record(&dir, &process.group, &process.name)
@@ -226,6 +239,7 @@ pub struct Process {
     name: String,
     group: Group,
     record: Option<PathBuf>,
+    of_project: bool,
     ended: bool,
 }
 
@@ -280,6 +294,10 @@ impl Process {
         let status = self.child.wait().await?;
         self.ended = true;
         self.forget();
+        let deadline = Instant::now() + KILL_PATIENCE;
+        while self.of_project && orphans::kill_all() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Ok(status)
     }
 
@@ -288,6 +306,7 @@ impl Process {
     }
 
     fn forget(&mut self) {
+        orphans::forget(&self.group.mark);
         if let Some(record) = self.record.take() {
             let _ = fs::remove_file(record);
         }
@@ -309,6 +328,9 @@ impl Drop for Process {
             self.group.signal(Signal::SIGKILL);
         }
         self.forget();
+        if self.of_project {
+            orphans::kill_all();
+        }
     }
 }
 

@@ -25,6 +25,8 @@ use super::link::{self, Link};
 const CLAIM_WAIT: Duration = Duration::from_secs(30);
 /// The pause after a call that failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long an agent that stops waits for the answers to its claims: one may bring a lease.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
 /// How often leases are compared with the agent's own clock.
 const LEASE_CHECK: Duration = Duration::from_millis(250);
 
@@ -38,6 +40,8 @@ pub struct Worker {
     answered: watch::Sender<u64>,
     /// An operator wants this agent to take nothing new for now.
     paused: AtomicBool,
+    /// Whatever runs is to be given back, now.
+    stop: CancellationToken,
     attempts: TaskTracker,
 }
 
@@ -51,8 +55,8 @@ pub enum End {
 }
 
 impl Worker {
-    /// A worker that has not started.
-    pub fn new(link: Link, fleet: Arc<Fleet>, kit: Arc<Kit>) -> Arc<Self> {
+    /// A worker that has not started. On `stop` it gives back what runs and ends.
+    pub fn new(link: Link, fleet: Arc<Fleet>, kit: Arc<Kit>, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             link,
             fleet,
@@ -60,30 +64,25 @@ impl Worker {
             holds: Mutex::default(),
             answered: watch::Sender::new(0),
             paused: AtomicBool::new(false),
+            stop,
             attempts: TaskTracker::new(),
         })
     }
 
-    /// Works until `drain` (finish what runs, take nothing new) or `stop` (give back what runs).
-    pub async fn run(
-        self: Arc<Self>,
-        heartbeat: Duration,
-        drain: CancellationToken,
-        stop: CancellationToken,
-    ) -> End {
+    /// Works until `drain` (finish what runs, take nothing new) or its stop.
+    pub async fn run(self: Arc<Self>, heartbeat: Duration, drain: CancellationToken) -> End {
         let done = CancellationToken::new();
         let unknown = CancellationToken::new();
         let beats = tokio::spawn(self.clone().beat(heartbeat, unknown.clone(), done.clone()));
         let checks = tokio::spawn(self.clone().check_leases(done.clone()));
         tokio::select! {
             () = self.claim_until(&drain) => {}
-            () = stop.cancelled() => {}
             () = unknown.cancelled() => {}
         }
         self.attempts.close();
         tokio::select! {
             () = self.attempts.wait() => {}
-            () = stop.cancelled() => self.stop_all(Stop::Shutdown),
+            () = self.stop.cancelled() => self.stop_all(Stop::Shutdown),
             () = unknown.cancelled() => self.stop_all(Stop::LeaseLost),
         }
         self.attempts.wait().await;
@@ -168,7 +167,7 @@ impl Worker {
         let mut claimed = Vec::new();
         let mut open: JoinSet<u64> = JoinSet::new();
         let mut newest = 0;
-        while !drain.is_cancelled() {
+        while !drain.is_cancelled() && !self.stop.is_cancelled() {
             let paused = self.paused.load(Ordering::Relaxed);
             let devices = if paused { Vec::new() } else { self.fleet.free() };
             if devices != claimed || (open.is_empty() && !devices.is_empty()) {
@@ -193,11 +192,21 @@ impl Worker {
                     }
                 }
                 () = drain.cancelled() => {}
+                () = self.stop.cancelled() => {}
             }
         }
-        // Dismisses what is still open.
-        self.clone().claim(ClaimRequest { claim_id: self.kit.new_id(), devices: Vec::new() }).await;
-        while open.join_next().await.is_some() {}
+        let dismiss = async {
+            self.clone().claim(ClaimRequest { claim_id: self.kit.new_id(), devices: Vec::new() }).await;
+            while open.join_next().await.is_some() {}
+        };
+        let too_late = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(LEAVE_WAIT).await;
+        };
+        tokio::select! {
+            () = dismiss => {}
+            () = too_late => {}
+        }
     }
 
     /// One claim; a reply that was lost is asked for again under the same id.
@@ -226,6 +235,10 @@ impl Worker {
             return;
         };
         let hold = Arc::new(Hold::new(&lease, Instant::now()));
+        if self.stop.is_cancelled() {
+            // Given back before anything of it starts.
+            hold.stop(Stop::Shutdown);
+        }
         let id = lease.attempt_id;
         self.holds().insert(id, hold.clone());
         // Renews the lease at once.

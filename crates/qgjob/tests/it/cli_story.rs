@@ -247,9 +247,9 @@ async fn watching_survives_a_killed_server_without_losing_or_repeating_a_line() 
     let mut desk = Desk::new().await;
     desk.bind_app("xyz123").await;
     let job = desk.qgjob(&[SEEDS_SUBMIT, &["-o", "name"]].concat()).await.out.trim().to_owned();
-    let watching = desk.start(&["status", "--job-id", &job, "--watch"]);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let watching = desk.start(&["status", "--job-id", &job, "--watch"]).has_begun().await;
     desk.kill_server();
+    // Long enough to be noticed.
     tokio::time::sleep(Duration::from_millis(700)).await;
     desk.start_server().await;
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
@@ -300,14 +300,12 @@ async fn each_end_of_a_job_has_its_exit_code() {
     let explained = desk.qgjob(&["explain", &job, "-o", "json"]).await.json();
     assert_eq!(explained["reasons"][0]["code"], "build_missing", "{explained}");
 
-    let interrupted = desk.start(&["status", &job, "--watch"]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let interrupted = desk.start(&["status", &job, "--watch"]).has_begun().await;
     interrupted.signal(nix::sys::signal::Signal::SIGINT);
     let interrupted = interrupted.done().await;
     assert_eq!(interrupted.code, 130, "{interrupted:?}");
     assert!(interrupted.err.contains("the jobs go on"), "{interrupted:?}");
-    let terminated = desk.start(&["status", &job, "--watch"]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let terminated = desk.start(&["status", &job, "--watch"]).has_begun().await;
     terminated.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(terminated.done().await.code, 143);
 

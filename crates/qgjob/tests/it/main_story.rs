@@ -186,6 +186,10 @@ async fn a_phone_unplugged_mid_test_costs_an_attempt_and_not_the_verdict() {
     assert_eq!((done.code, job["conclusion"].as_str()), (0, Some("passed")), "{job}");
     assert_ne!(job["device_name"], first.as_str(), "it ran elsewhere");
     assert_eq!((job["attempts"].as_u64(), job["infra_faults"].as_u64()), (Some(2), Some(1)));
+    let log = async |stream| world.qgjob(&["logs", "--job-id", &id, "--attempt=1", stream]).await.out;
+    assert!(log("--stream=appium").await.contains("POST /session"), "what Appium did is kept");
+    let told = log("--stream=agent").await;
+    assert!(told.contains("the device left, and its sessions with it"), "{told}");
     world.phone(&first).fault(Fault::Replug);
     let serial =
         world.phones.iter().find(|plugged| plugged.phone.config().name == first).unwrap().serial.clone();
@@ -205,7 +209,8 @@ async fn a_job_cancelled_mid_test_leaves_the_phone_clean() {
     assert_eq!(world.wait(&id).await.code, 13);
     let asked = Instant::now();
     world.wait_for_phones(1).await;
-    assert!(asked.elapsed() < Duration::from_secs(15), "the phone was busy for {:?}", asked.elapsed());
+    // The runner has 10 s after its interrupt and 2 s after its termination, and its session 10 s to end.
+    assert!(asked.elapsed() < Duration::from_secs(40), "the phone was busy for {:?}", asked.elapsed());
     assert!(runners_of(&world).is_empty(), "a runner is left: {:?}", runners_of(&world));
     // A session that was left would end the app under the feet of this test a minute later.
     let next = world.submit(&[GOOD, "--test=tests/onboarding.spec.js"]).await;
@@ -262,6 +267,29 @@ async fn an_agent_killed_in_each_phase_loses_no_job_and_leaves_no_process() {
     }
     let truth = world.phones[0].phone.truth();
     assert_eq!(truth.app_installs().len(), 1, "the phone was verified again, not installed again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_reaches_an_agent_while_it_leaves_is_given_back() {
+    let mut world = World::without_agent(1).await;
+    let app = crate::world::apk("1.4.2");
+    assert_eq!(world.qgjob(&["app", "upload", ORG, GOOD, app.to_str().unwrap()]).await.code, 0);
+    let network = Proxy::start(world.url().trim_start_matches("http://"), |call| {
+        match call.path.ends_with("/claim") && !call.body.contains("\"devices\":[]") {
+            true => Fate::Late(Duration::from_secs(3)),
+            false => Fate::Passes,
+        }
+    })
+    .await;
+    world.start_agent_for(&network.url);
+    world.wait_for_phones(1).await;
+    let id = world.submit(&[GOOD, "--test=tests/about.spec.js"]).await;
+    eventually("the job is leased", async || world.job(&id).await["status"] == "running").await;
+    world.stop_agent();
+    let job = world.job(&id).await;
+    assert_eq!((job["status"].as_str(), job["infra_faults"].as_u64()), (Some("queued"), Some(0)), "{job}");
+    assert_eq!(attempts(&world, &id).await[0]["outcome"], "released");
+    assert!(world.phones[0].phone.truth().app_installs().is_empty(), "nothing of it was started");
 }
 
 #[tokio::test(flavor = "multi_thread")]

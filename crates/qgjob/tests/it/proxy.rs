@@ -27,6 +27,8 @@ pub enum Fate {
     Altered(&'static str, &'static str),
     /// The server gets it and answers, and the answer never arrives.
     Unanswered,
+    /// The answer arrives so much later.
+    Late(Duration),
 }
 
 /// What is known of a request when its fate is decided.
@@ -126,6 +128,9 @@ async fn answer(State(between): State<Between>, request: Request) -> Response {
     };
     if matches!(fate, Fate::Unanswered) {
         return std::future::pending().await;
+    }
+    if let Fate::Late(by) = fate {
+        tokio::time::sleep(by).await;
     }
     let (status, headers) = (answered.status(), answered.headers().clone());
     let body = match fate {

@@ -1,15 +1,19 @@
 //! What gets bad input, or bad luck: each case is a clear error with a way out, loses nothing, and leaves a system that
 //! works. What refuses without a device is told here and in `cli_story`; the rest has the whole chain behind it.
 
+mod detached;
 mod disk;
 mod hostile;
 mod phone;
 mod project;
 mod runner;
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use serde_json::Value;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 use crate::device_bench::eventually;
 use crate::world::{Done, GOOD, ORG, World};
@@ -114,5 +118,42 @@ async fn a_second_server_or_agent_on_the_same_folder_leaves_the_first_unharmed()
     assert_eq!(done.code, 10, "{done:?}");
     assert!(done.err.contains("--state-dir"), "{done:?}");
     let left = agents().await;
-    assert_eq!((left.as_array().unwrap().len(), &left[0]["name"]), (1, &serde_json::json!("rack")));
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["name"]), (1, &json!("rack")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_that_two_agents_find_is_offered_by_one_and_taken_over_by_the_other() {
+    let mut world = World::without_agent(1).await;
+    world.start_agent();
+    world.wait_for_phones(1).await;
+    let mut second = world.agent_command("other", &world.bench.path("other"), &world.bench.path("cache"));
+    let first = Pid::from_raw(world.agent_id() as i32);
+    let _second = Stopped(second.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    // The agents' names for it differ.
+    let offer = async |first: bool| {
+        let devices = world.qgjob(&["device", "list", "-o", "json"]).await.json();
+        let mut devices = devices["items"].as_array().unwrap().iter();
+        let device = devices.find(|device| (device["name"] == "phone-1") == first)?;
+        Some((device["state"].clone(), device["note"].clone()))
+    };
+    let (idle, offline) = (Some((json!("idle"), Value::Null)), json!("offline"));
+    let theirs = Some((offline, json!("another agent on this host has it")));
+    eventually("the second agent reports the phone", async || offer(false).await.is_some()).await;
+    // It stays so: the second agent looks again every second.
+    for _ in 0..3 {
+        assert_eq!((offer(true).await, offer(false).await), (idle.clone(), theirs.clone()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    kill(first, Signal::SIGKILL).unwrap();
+    eventually("the second agent offers the phone", async || offer(false).await == idle).await;
+}
+
+/// A process that ends with the test.
+struct Stopped(Child);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

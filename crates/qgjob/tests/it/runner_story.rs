@@ -154,7 +154,8 @@ async fn an_interrupted_runner_reports_and_leaves_nothing_behind() {
     let asked = Instant::now();
     running.interrupt();
     let done = running.wait().await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    // Its grace is 10 s, and then it would be ended without a report.
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     assert!(!alive(left), "a process in a group of its own was left");
     assert_eq!(done.exit, Exit::Code(130));
     let Report::Read { tests, .. } = &done.report else { panic!("{:?}", done.report) };

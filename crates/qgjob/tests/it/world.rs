@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use simulated_android::Phone;
@@ -104,15 +104,22 @@ impl World {
     /// Starts the agent for the server at `url`: this world's, or what stands in front of it.
     pub fn start_agent_for(&mut self, url: &str) {
         let (state, cache) = (self.bench.path("agent"), test_cache().join("agent"));
-        let mut command = self.command();
-        command.env("QGJOB_SERVER", url).env("QGJOB_TOKEN", self.token());
-        command.args(["agent", "run", "--name=rack", "--heartbeat=1s"]);
-        command.args(["--state-dir", state.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap()]);
-        command.arg(format!("--adb-port={}", self.bench.adb.port()));
+        let mut command = self.agent_command("rack", &state, &cache);
+        command.env("QGJOB_SERVER", url);
         for plugged in &self.phones {
             command.arg(format!("--device-name={}={}", plugged.serial, plugged.phone.config().name));
         }
         self.agent = Some(command.stdout(self.log("agent")).stderr(self.log("agent")).spawn().unwrap());
+    }
+
+    /// An agent of this host beside others.
+    pub fn agent_command(&self, name: &str, state: &Path, cache: &Path) -> Command {
+        let mut command = self.command();
+        command.env("QGJOB_TOKEN", self.token());
+        command.args(["agent", "run", "--heartbeat=1s", "--name", name]);
+        command.args(["--state-dir", state.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap()]);
+        command.arg(format!("--adb-port={}", self.bench.adb.port()));
+        command
     }
 
     pub async fn wait_for_phones(&self, idle: usize) {
@@ -130,6 +137,16 @@ impl World {
 
     pub fn kill_agent(&mut self) {
         kill(self.agent.take());
+    }
+
+    /// The number of the agent's process.
+    pub fn agent_id(&self) -> u32 {
+        self.agent.as_ref().expect("it runs").id()
+    }
+
+    /// Asks the agent to leave and to give back what runs.
+    pub fn stop_agent(&mut self) {
+        stop(self.agent.take().expect("it runs"));
     }
 
     pub fn phone(&self, name: &str) -> &Phone {
@@ -163,13 +180,16 @@ impl World {
 
     /// Waits until the job's phase is `phase`.
     pub async fn wait_for_phase(&self, id: &str, phase: &str) -> Value {
-        let mut job = Value::Null;
-        eventually("the job reaches its phase", async || {
-            job = self.job(id).await;
-            job["phase"] == phase
-        })
-        .await;
-        job
+        // The first attempt on a phone waits for Appium's start, which takes long on a busy machine.
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let job = self.job(id).await;
+            if job["phase"] == phase {
+                return job;
+            }
+            assert!(Instant::now() < deadline, "the job does not reach {phase}: {job}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits for the verdict.

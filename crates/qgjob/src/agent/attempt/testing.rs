@@ -106,8 +106,9 @@ impl Attempt<'_> {
             Err(error) => (Some(Halt::Fault(error.fault())), None),
         };
         let closing = gateway.close(CLOSE_LIMIT).await;
-        self.clean_device(&closing, halt.as_ref()).await;
+        // First the log: it goes with the Appium that wrote it.
         self.send_appium_log(log_start).await;
+        self.clean_device(&closing, halt.as_ref()).await;
         tries.close().await;
         printed.close().await;
         drop(workspace);
@@ -157,10 +158,12 @@ impl Attempt<'_> {
     /// A device whose sessions could not be ended, or that left, gets a new Appium before the next job.
     async fn clean_device(&self, closing: &Closing, halt: Option<&Halt>) {
         let left = matches!(halt, Some(Halt::Fault(fault)) if fault.reason == Reason::DeviceFault);
-        if !closing.needs_new_appium() && !left {
-            return;
-        }
-        self.log.say("Appium is restarted: its sessions could not be ended cleanly");
+        let why = match (left, closing.needs_new_appium()) {
+            (true, _) => "the device left, and its sessions with it",
+            (false, true) => "its sessions could not be ended cleanly",
+            (false, false) => return,
+        };
+        self.log.say(&format!("Appium is restarted: {why}"));
         // The next attempt starts a new one.
         if let Some(appium) = self.phone.appium.lock().await.take()
             && let Err(error) = appium.stop().await

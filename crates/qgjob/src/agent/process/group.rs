@@ -57,6 +57,7 @@ pub fn mark_prefix(records: Option<&Path>) -> String {
 #[derive(Debug)]
 pub struct Seen {
     pub pid: Pid,
+    pub parent: Pid,
     pub group: Pid,
     /// Clock ticks since boot: together with the pid it names a process for good.
     pub started: u64,
@@ -71,6 +72,7 @@ impl Seen {
         Some(Seen {
             pid,
             zombie: matches!(*fields.first()?, "Z" | "X"),
+            parent: Pid::from_raw(fields.get(1)?.parse().ok()?),
             group: Pid::from_raw(fields.get(2)?.parse().ok()?),
             started: fields.get(19)?.parse().ok()?,
         })

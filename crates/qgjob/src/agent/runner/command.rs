@@ -30,6 +30,7 @@ pub(super) fn playwright(setting: &Setting) -> Launch {
         .args(["node_modules/@playwright/test/cli.js", "test"])
         // Two words: AppWright's global setup looks for "--config" and "--project" alone.
         .args(["--config", CONFIG])
+        .of_project()
         .dir(&setting.workspace)
         .envs(job)
         .envs(setting.tools.env.clone())

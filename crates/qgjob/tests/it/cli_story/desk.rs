@@ -1,6 +1,6 @@
 //! A desk with a home of its own, a test project, and a server beside it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -104,24 +104,22 @@ impl Desk {
 
     pub async fn qgjob_with(&self, env: &[(&str, &str)], args: &[&str]) -> Done {
         let mut command = self.command(env!("CARGO_BIN_EXE_qgjob"));
-        command.args(args).envs(env.iter().copied());
-        Started(command.spawn().unwrap()).done().await
+        Started::by(command.args(args).envs(env.iter().copied())).done().await
     }
 
     pub async fn qgjob_in(&self, dir: &Path, args: &[&str]) -> Done {
         let mut command = self.command(env!("CARGO_BIN_EXE_qgjob"));
-        command.args(args).current_dir(dir);
-        Started(command.spawn().unwrap()).done().await
+        Started::by(command.args(args).current_dir(dir)).done().await
     }
 
     pub fn start(&self, args: &[&str]) -> Started {
         let mut command = self.command(env!("CARGO_BIN_EXE_qgjob"));
-        Started(command.args(args).spawn().unwrap())
+        Started::by(command.args(args))
     }
 
     pub async fn bash(&self, script: &str) -> Done {
         let mut command = self.command("bash");
-        Started(command.args(["-c", script]).spawn().unwrap()).done().await
+        Started::by(command.args(["-c", script])).done().await
     }
 
     /// Binds a label to a build.
@@ -142,25 +140,55 @@ impl Drop for Desk {
 }
 
 /// A program that runs.
-pub struct Started(Child);
+pub struct Started {
+    child: Child,
+    /// What was read of its output already.
+    read: String,
+}
 
 impl Started {
+    fn by(command: &mut Command) -> Self {
+        Self { child: command.spawn().unwrap(), read: String::new() }
+    }
+
+    fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
+        nix::sys::signal::kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its first line: it watches now.
+    pub async fn has_begun(mut self) -> Self {
+        let reading = tokio::task::spawn_blocking(move || {
+            // Without a buffer, so that the rest is left for later.
+            let out = self.child.stdout.as_mut().unwrap();
+            let mut line = Vec::new();
+            while !line.ends_with(b"\n") {
+                let mut byte = [0];
+                out.read_exact(&mut byte).unwrap();
+                line.extend(byte);
+            }
+            self.read = String::from_utf8(line).unwrap();
+            self
+        });
+        let begun = tokio::time::timeout(Duration::from_secs(60), reading).await;
+        begun.expect("the program says something").unwrap()
     }
 
     /// Its end, which must come within a minute.
     pub async fn done(self) -> Done {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        let output = tokio::task::spawn_blocking(move || self.0.wait_with_output().unwrap());
+        let (pid, read) = (self.pid(), self.read);
+        let output = tokio::task::spawn_blocking(move || self.child.wait_with_output().unwrap());
         let Ok(output) = tokio::time::timeout(Duration::from_secs(60), output).await else {
             _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
             panic!("the program did not end");
         };
         let output = output.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Done { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+        let out = read + &text(output.stdout);
+        Done { code: output.status.code().unwrap_or(-1), out, err: text(output.stderr) }
     }
 }
 
@@ -242,7 +270,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// The same app in other bytes: the manifest alone, in an archive of its own.
 pub fn altered_apk(from: &str, to: &Path) {
-    use std::io::{Read, Write};
+    use std::io::Write;
     let mut zip = zip::ZipArchive::new(std::fs::File::open(from).unwrap()).unwrap();
     let mut manifest = Vec::new();
     zip.by_name("AndroidManifest.xml").unwrap().read_to_end(&mut manifest).unwrap();

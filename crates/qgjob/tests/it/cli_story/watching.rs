@@ -242,7 +242,13 @@ async fn a_stream_that_stays_silent_gives_way_to_questions() {
     let options = Options { silence: second / 2, ..Options::default() };
     let (to, mut updates) = tokio::sync::mpsc::channel(64);
     let following = tokio::spawn(follow(client, Subject::Job(job), options, (), to));
-    tokio::time::sleep(second).await;
+    // With the second question, the first is answered: until then nothing happens to the job.
+    crate::device_bench::eventually("the job is asked for in the place of the stream", async || {
+        let seen = proxy.seen();
+        let silent = seen.iter().position(|call| call.ends_with("/events"));
+        silent.is_some_and(|at| seen.len() > at + 2)
+    })
+    .await;
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
     let mut told = Vec::new();
     while let Some(((), update)) = updates.recv().await {
