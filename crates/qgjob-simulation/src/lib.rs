@@ -1,0 +1,19 @@
+//! Workloads replayed in virtual time through the placement of qgjob and of others.
+//!
+//! - [`workload`]: what is asked of a fleet; the named ones, and those exported from a server.
+//! - [`policy`]: who decides: qgjob's placement, the same code as in the server, and the rules of others.
+//! - [`engine`]: the devices, the time and the faults.
+//! - [`bounds`]: what no policy can beat.
+//! - [`metrics`]: what a replay shows.
+//! - [`chart`]: what each device did when, as SVG.
+//!
+//! Nothing here depends on the machine or the hour but the time that decisions take.
+
+pub mod bounds;
+pub mod chart;
+pub mod engine;
+pub mod metrics;
+pub mod moment;
+pub mod policy;
+pub mod random;
+pub mod workload;
