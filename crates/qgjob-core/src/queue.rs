@@ -1,6 +1,7 @@
 //! The rules: pure functions of state, command and time. No rule reads a clock, a socket or a file.
 
 pub mod board;
+pub mod first_placement;
 pub mod lifecycle;
 pub mod placement;
 pub mod retry;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-use super::placement::{self, Candidate, Decision, Offer};
+use super::first_placement::{self as placement, Candidate, Decision, Offer};
 use crate::model::build::Build;
 use crate::model::device::{self, Device};
 use crate::model::event::Fact;

@@ -1,0 +1,4 @@
+mod ordering;
+mod sharing;
+mod spreading;
+mod world;

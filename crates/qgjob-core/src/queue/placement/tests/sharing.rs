@@ -1,0 +1,133 @@
+//! Orgs: shares, caps, weights, pauses.
+
+use super::super::*;
+use super::world::{World, device_id};
+
+#[test]
+fn an_org_far_over_its_share_yields_to_one_that_waits() {
+    let mut world = World::with_devices(8);
+    // Org 1 floods first, with a version for each device.
+    for version in 0..20 {
+        world.submit_for(1, version, 1, 100.0);
+    }
+    // Half of the pool is the most it may hold while another waits.
+    for device in 0..5 {
+        assert!(world.version_for(device).is_some());
+    }
+    world.now = 500.0;
+    world.submit_for(2, 100, 1, 100.0);
+    assert_eq!(world.version_for(5), Some(100));
+}
+
+#[test]
+fn an_org_over_its_share_goes_on_while_nobody_else_wants_the_device() {
+    let mut world = World::with_devices(8);
+    for version in 0..8 {
+        world.submit_for(1, version, 1, 100.0);
+    }
+    for device in 0..8 {
+        assert!(world.version_for(device).is_some());
+    }
+}
+
+#[test]
+fn a_bigger_weight_is_a_bigger_share() {
+    let holds = |weight| {
+        let mut world = World::with_devices(100);
+        world.placement.set_weight(Org(1), weight);
+        for version in 0..60 {
+            world.submit_for(1, version, 1, 100.0);
+        }
+        for org in 2..40 {
+            // The others wait for devices that are not there.
+            let elsewhere = world.placement.add_class(world.pool);
+            let mut waiting = world.job(org * 1000, 20.0);
+            waiting.group.org = Org(org);
+            waiting.group.class = elsewhere;
+            world.put(waiting);
+        }
+        (0..60)
+            .take_while(|device| {
+                assert!(world.version_for(*device).is_some());
+                !world.placement.is_over(Org(1), world.pool)
+            })
+            .count()
+    };
+    // 100 devices × 4 / 39, and with weight 3: × 12 / 41.
+    assert_eq!(holds(1), 10);
+    assert_eq!(holds(3), 29);
+}
+
+#[test]
+fn an_org_never_holds_more_devices_than_its_cap() {
+    let mut world = World::with_devices(3);
+    world.placement.set_cap(Org(1), Some(1));
+    world.submit_for(1, 1, 1, 20.0);
+    world.submit_for(1, 2, 1, 20.0);
+    assert_eq!(world.version_for(0), Some(1));
+    assert_eq!(world.version_for(1), None);
+    world.submit_for(2, 3, 1, 20.0);
+    assert_eq!(world.version_for(1), Some(3));
+    world.finish(0);
+    assert_eq!(world.version_for(2), Some(2));
+    world.placement.set_cap(Org(1), None);
+    world.submit_for(1, 4, 1, 20.0);
+    assert_eq!(world.version_for(0), Some(4));
+}
+
+#[test]
+fn a_paused_org_gets_nothing_until_it_goes_on_not_even_on_a_device_that_has_its_version() {
+    let mut world = World::with_devices(1);
+    world.install(0, 1);
+    world.submit_for(1, 1, 1, 20.0);
+    world.placement.set_org_paused(Org(1), true);
+    assert_eq!(world.version_for(0), None);
+    world.submit_for(2, 2, 1, 20.0);
+    assert_eq!(world.version_for(0), Some(2));
+    world.finish(0);
+    world.placement.set_org_paused(Org(1), false);
+    assert_eq!(world.version_for(0), Some(1));
+}
+
+#[test]
+fn a_paused_version_rests_for_one_org_also_for_jobs_that_come_later() {
+    let mut world = World::with_devices(2);
+    world.placement.set_version_paused(Org(1), Version(1), true, 0.0);
+    world.submit_for(1, 1, 3, 20.0);
+    assert_eq!(world.version_for(0), None);
+    world.submit_for(1, 2, 1, 20.0);
+    assert_eq!(world.version_for(0), Some(2));
+    world.submit_for(2, 1, 1, 20.0);
+    assert_eq!(world.placement.claim(device_id(1), 0.0), {
+        let group = GroupKey { org: Org(2), version: Version(1), class: world.class, priority: 5 };
+        let jobs = vec![job::Id(5)];
+        Decision::Run(Run { jobs, group, install: true, hint: None })
+    });
+    world.finish(1);
+    world.placement.set_version_paused(Org(1), Version(1), false, 0.0);
+    assert_eq!(world.version_for(1), Some(1));
+}
+
+#[test]
+fn orgs_of_one_pool_do_not_count_in_another() {
+    let mut world = World::with_devices(4);
+    let other_pool = world.placement.add_pool();
+    let other = world.placement.add_class(other_pool);
+    for device in 4..8 {
+        world.add_device(device, &[other]);
+    }
+    for version in 0..4 {
+        world.submit_for(1, version, 1, 100.0);
+    }
+    for device in 0..4 {
+        assert!(world.version_for(device).is_some());
+    }
+    let mut waiting = world.job(50, 20.0);
+    waiting.group.class = other;
+    world.put(waiting);
+    world.now = 100.0;
+    let mut waiting = world.job(51, 20.0);
+    waiting.group = GroupKey { org: Org(2), class: other, ..waiting.group };
+    world.put(waiting);
+    assert_eq!(world.version_for(4), Some(50), "org 1 holds nothing there, and came first");
+}
