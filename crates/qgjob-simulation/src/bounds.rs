@@ -25,7 +25,7 @@ pub fn installs_within(work_s: f64, install_s: f64, span_s: f64, warm: usize) ->
     // A hair less, so that rounding never asks for one too many.
     const HAIR: f64 = 1e-6;
     let left = work_s - warm as f64 * span_s;
-    if left <= 0.0 {
+    if left <= HAIR * work_s {
         return 0;
     }
     let each = (span_s - install_s).max(1e-9);

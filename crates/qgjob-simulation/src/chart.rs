@@ -6,8 +6,9 @@ mod colour;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::engine::{Attempt, End, Trace};
+use crate::engine::{Attempt, Trace};
 use crate::metrics::{Metrics, Yardstick};
+use crate::policy::End;
 use crate::workload::Workload;
 
 /// More rows than this cannot be told apart.

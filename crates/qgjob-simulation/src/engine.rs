@@ -2,14 +2,13 @@
 
 mod agenda;
 mod blame;
-mod fleet;
 
 use std::time::Instant;
 
 pub use blame::Blame;
-pub use fleet::Fleet;
 
-use crate::policy::{Decision, Policy};
+use crate::fleet::Fleet;
+use crate::policy::{Decision, End, Policy};
 use crate::random::Random;
 use crate::workload::Workload;
 use agenda::Agenda;
@@ -39,26 +38,6 @@ pub struct Attempt {
     pub ended: f64,
     /// How it ended.
     pub end: End,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// With the job done.
-    Done,
-    /// It broke; the job goes on elsewhere.
-    Broke,
-    /// It broke, and the job with it: there are no more attempts.
-    GaveUp,
-    /// The device left.
-    Lost,
-}
-
-impl End {
-    /// Whether the job is over.
-    pub fn settles(self) -> bool {
-        matches!(self, Self::Done | Self::GaveUp)
-    }
 }
 
 /// What happened.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::bounds::{self, FirstUses};
-use crate::engine::{Attempt, End, Trace};
+use crate::engine::{Attempt, Trace};
+use crate::policy::End;
 use crate::workload::Workload;
 
 /// The bounds and ideals of a workload; they are the same for every policy.
@@ -111,6 +112,10 @@ pub struct Faults {
     pub good_jobs_failed: f64,
     /// Jobs that were given up and deserved it.
     pub bad_jobs_failed: f64,
+    /// Jobs that were never over.
+    pub jobs_lost: f64,
+    /// Jobs that were over more than once.
+    pub jobs_done_twice: f64,
     /// Devices put in quarantine, each time counted.
     pub quarantines: f64,
     /// Those of them that had no fault.
@@ -290,6 +295,13 @@ fn faults(workload: &Workload, trace: &Trace) -> Faults {
         healthy_quarantined: trace.healthy_quarantined as f64,
         ..Faults::default()
     };
+    let mut over: Vec<Vec<u8>> = workload.groups.iter().map(|group| vec![0; group.jobs.len()]).collect();
+    for attempt in trace.attempts.iter().filter(|attempt| attempt.end.settles()) {
+        let times = &mut over[attempt.group][attempt.job];
+        *times = times.saturating_add(1);
+    }
+    faults.jobs_lost = over.iter().flatten().filter(|&&times| times == 0).count() as f64;
+    faults.jobs_done_twice = over.iter().flatten().filter(|&&times| times > 1).count() as f64;
     for attempt in trace.attempts.iter().filter(|attempt| attempt.end != End::Done) {
         faults.attempts += 1.0;
         faults.device_hours += (attempt.ended - attempt.started) / 3_600.0;
@@ -300,6 +312,62 @@ fn faults(workload: &Workload, trace: &Trace) -> Faults {
         }
     }
     faults
+}
+
+impl Metrics {
+    /// The mean of each number, rounded to four places.
+    pub fn mean(all: &[Self]) -> Self {
+        let mean = |value: &dyn Fn(&Self) -> f64| {
+            rounded(all.iter().map(value).sum::<f64>() / all.len().max(1) as f64)
+        };
+        let spread = |value: fn(&Self) -> Spread| Spread {
+            mean: mean(&|one| value(one).mean),
+            p95: mean(&|one| value(one).p95),
+            p99: mean(&|one| value(one).p99),
+        };
+        let wait = |value: fn(&Self) -> Option<f64>| {
+            let waits: Vec<f64> = all.iter().filter_map(value).collect();
+            (!waits.is_empty()).then(|| rounded(waits.iter().sum::<f64>() / waits.len() as f64))
+        };
+        Self {
+            installs: mean(&|one| one.installs),
+            installs_over_bound: mean(&|one| one.installs_over_bound),
+            installs_over_flow_bound: mean(&|one| one.installs_over_flow_bound),
+            makespan_s: mean(&|one| one.makespan_s),
+            makespan_over_bound: mean(&|one| one.makespan_over_bound),
+            completion_s: spread(|one| one.completion_s),
+            completion_over_bound: mean(&|one| one.completion_over_bound),
+            slowdown: spread(|one| one.slowdown),
+            wait_s: Waits {
+                low: wait(|one| one.wait_s.low),
+                normal: wait(|one| one.wait_s.normal),
+                high: wait(|one| one.wait_s.high),
+            },
+            jain: mean(&|one| one.jain),
+            worst_org_slowdown: mean(&|one| one.worst_org_slowdown),
+            install_share: mean(&|one| one.install_share),
+            faults: Faults {
+                attempts: mean(&|one| one.faults.attempts),
+                device_hours: mean(&|one| one.faults.device_hours),
+                good_jobs_failed: mean(&|one| one.faults.good_jobs_failed),
+                bad_jobs_failed: mean(&|one| one.faults.bad_jobs_failed),
+                jobs_lost: mean(&|one| one.faults.jobs_lost),
+                jobs_done_twice: mean(&|one| one.faults.jobs_done_twice),
+                quarantines: mean(&|one| one.faults.quarantines),
+                healthy_quarantined: mean(&|one| one.faults.healthy_quarantined),
+            },
+            decisions: mean(&|one| one.decisions),
+            decision_ns: Nanoseconds {
+                p50: mean(&|one| one.decision_ns.p50),
+                p99: mean(&|one| one.decision_ns.p99),
+            },
+        }
+    }
+}
+
+/// Rounded to four places: what is behind them is noise of the arithmetic.
+pub(crate) fn rounded(number: f64) -> f64 {
+    (number * 10_000.0).round() / 10_000.0
 }
 
 impl Spread {

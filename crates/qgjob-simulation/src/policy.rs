@@ -1,10 +1,14 @@
 //! Who decides which device takes which job.
 
 mod peer;
+mod qgjob;
 
-pub use peer::{Peer, RULES};
+pub use peer::{Peer, RULES, Rule};
+pub use qgjob::Qgjob;
+use qgjob_core::queue::placement::Parameters;
 
-use crate::engine::{End, Fleet};
+use crate::fleet::Fleet;
+use crate::workload::Workload;
 
 /// What a free device is told.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,6 +25,26 @@ pub enum Decision {
         /// Seconds from the start.
         until: f64,
     },
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With the job done.
+    Done,
+    /// It broke; the job goes on elsewhere.
+    Broke,
+    /// It broke, and the job with it: there are no more attempts.
+    GaveUp,
+    /// The device left.
+    Lost,
+}
+
+impl End {
+    /// Whether the job is over.
+    pub fn settles(self) -> bool {
+        matches!(self, Self::Done | Self::GaveUp)
+    }
 }
 
 /// A rule of placement. Devices, groups and jobs are given by their place in the workload; `now` never goes back.
@@ -69,5 +93,51 @@ pub trait Policy {
     /// Whether devices that break jobs are taken out, and versions that break everywhere are given up.
     fn blames(&self) -> bool {
         false
+    }
+}
+
+/// A policy that can be put to work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Choice {
+    /// qgjob's placement.
+    Qgjob(Parameters),
+    /// A rule of others.
+    Peer(Rule),
+}
+
+impl Choice {
+    /// Every policy, qgjob's with its defaults.
+    pub fn all() -> Vec<Self> {
+        let own = Self::Qgjob(Parameters::default());
+        std::iter::once(own).chain(RULES.into_iter().map(Self::Peer)).collect()
+    }
+
+    /// The policy of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|choice| choice.name() == name)
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Qgjob(_) => "qgjob",
+            Self::Peer(rule) => rule.name,
+        }
+    }
+
+    /// Who has it.
+    pub fn of(&self) -> &'static str {
+        match self {
+            Self::Qgjob(_) => "this server",
+            Self::Peer(rule) => rule.of,
+        }
+    }
+
+    /// Puts it to work; `seed` is for those that draw lots.
+    pub fn at_work<'a>(&self, workload: &'a Workload, seed: u64) -> Box<dyn Policy + 'a> {
+        match *self {
+            Self::Qgjob(parameters) => Box::new(Qgjob::new(workload, parameters)),
+            Self::Peer(rule) => Box::new(Peer::new(workload, rule, seed)),
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::{Decision, Policy};
-use crate::engine::{End, Fleet};
+use super::{Decision, End, Policy};
+use crate::fleet::Fleet;
 use crate::moment::Moment;
 use crate::random::Random;
 use crate::workload::Workload;

@@ -22,13 +22,13 @@ pub struct Fleet {
     place: Vec<Option<usize>>,
     /// Seconds that each device was busy, up to its last attempt's end.
     pub busy_s: Vec<f64>,
-    pub(super) away: Vec<bool>,
-    pub(super) rebooting: Vec<bool>,
-    pub(super) quarantined: Vec<bool>,
+    pub(crate) away: Vec<bool>,
+    pub(crate) rebooting: Vec<bool>,
+    pub(crate) quarantined: Vec<bool>,
 }
 
 impl Fleet {
-    pub(super) fn new(workload: &Workload) -> Self {
+    pub(crate) fn new(workload: &Workload) -> Self {
         let devices = workload.devices.len();
         let installed = workload.devices.iter().map(|device| {
             let there = device.installed.iter();
@@ -66,19 +66,19 @@ impl Fleet {
         &self.idle[kind]
     }
 
-    pub(super) fn idle_with(&self, kind: usize, version: usize) -> Vec<usize> {
+    pub(crate) fn idle_with(&self, kind: usize, version: usize) -> Vec<usize> {
         self.idle[kind].iter().copied().filter(|&device| self.has(device, version)).collect()
     }
 
-    pub(super) fn is_idle(&self, device: usize) -> bool {
+    pub(crate) fn is_idle(&self, device: usize) -> bool {
         self.place[device].is_some()
     }
 
-    pub(super) fn is_available(&self, device: usize) -> bool {
+    pub(crate) fn is_available(&self, device: usize) -> bool {
         !self.away[device] && !self.rebooting[device] && !self.quarantined[device]
     }
 
-    pub(super) fn park(&mut self, device: usize) {
+    pub(crate) fn park(&mut self, device: usize) {
         if self.place[device].is_none() {
             let idle = &mut self.idle[self.kind[device]];
             self.place[device] = Some(idle.len());
@@ -86,7 +86,7 @@ impl Fleet {
         }
     }
 
-    pub(super) fn take(&mut self, device: usize) {
+    pub(crate) fn take(&mut self, device: usize) {
         let Some(place) = self.place[device].take() else { return };
         let idle = &mut self.idle[self.kind[device]];
         idle.swap_remove(place);
@@ -97,7 +97,7 @@ impl Fleet {
 
     /// Puts a version on a device in place of another of its app or, when the device is full, of the least recently
     /// used. Returns whether it was there already.
-    pub(super) fn install(&mut self, device: usize, app: usize, version: usize, now: f64) -> bool {
+    pub(crate) fn install(&mut self, device: usize, app: usize, version: usize, now: f64) -> bool {
         let new = Installed { app, version, used_at: now };
         let installed = &mut self.installed[device];
         if let Some(same_app) = installed.iter_mut().find(|there| there.app == app) {
@@ -115,7 +115,7 @@ impl Fleet {
         false
     }
 
-    pub(super) fn wipe(&mut self, device: usize) {
+    pub(crate) fn wipe(&mut self, device: usize) {
         self.installed[device].clear();
     }
 }
