@@ -1,5 +1,6 @@
 //! The rules: pure functions of state, command and time. No rule reads a clock, a socket or a file.
 
+pub mod blame;
 pub mod board;
 pub mod first_placement;
 pub mod lifecycle;

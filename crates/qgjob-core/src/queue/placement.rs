@@ -28,6 +28,7 @@ mod changes;
 mod decide;
 mod fleet;
 mod group;
+mod hashing;
 mod open;
 mod parameters;
 mod seconds;
@@ -35,16 +36,19 @@ mod share;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod why;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 pub use self::changes::NotStarted;
 pub use self::decide::{Decision, Run};
 pub use self::fleet::{DeviceState, Installed};
 pub use self::parameters::Parameters;
+pub use self::why::{Ahead, Because, Reason, Why};
 
 use self::fleet::Known;
 use self::group::{Crowd, Group, Job, Slot};
+use self::hashing::Map;
 use self::open::Open;
 use self::seconds::Seconds;
 use self::share::{OrgState, PoolState};
@@ -135,17 +139,19 @@ pub struct Placement {
     parameters: Parameters,
     pools: Vec<PoolState>,
     classes: Vec<ClassState>,
-    orgs: HashMap<Org, OrgState>,
+    orgs: Map<Org, OrgState>,
     groups: Vec<Option<Group>>,
     free_slots: Vec<Slot>,
     /// By key, and whether its jobs were promoted.
-    by_key: HashMap<(GroupKey, bool), Slot>,
-    by_version: HashMap<Version, Vec<Slot>>,
+    by_key: Map<(GroupKey, bool), Slot>,
+    by_version: Map<Version, Vec<Slot>>,
     paused_versions: HashSet<(Org, Version)>,
-    devices: HashMap<device::Id, Known>,
-    jobs: HashMap<job::Id, Job>,
+    devices: Map<device::Id, Known>,
+    jobs: Map<job::Id, Job>,
     /// Which device runs a job.
-    running: HashMap<job::Id, device::Id>,
+    running: Map<job::Id, device::Id>,
+    /// Classes in which a device that found nothing might find something now.
+    stirred: BTreeSet<Class>,
     next_serial: u64,
 }
 
@@ -156,15 +162,16 @@ impl Placement {
             parameters: parameters.within_bounds(),
             pools: Vec::new(),
             classes: Vec::new(),
-            orgs: HashMap::new(),
+            orgs: Map::default(),
             groups: Vec::new(),
             free_slots: Vec::new(),
-            by_key: HashMap::new(),
-            by_version: HashMap::new(),
+            by_key: Map::default(),
+            by_version: Map::default(),
             paused_versions: HashSet::new(),
-            devices: HashMap::new(),
-            jobs: HashMap::new(),
-            running: HashMap::new(),
+            devices: Map::default(),
+            jobs: Map::default(),
+            running: Map::default(),
+            stirred: BTreeSet::new(),
             next_serial: 0,
         }
     }

@@ -192,6 +192,7 @@ impl Placement {
             }
             group.pending.insert(*id, job);
         }
+        self.stirred.insert(group.key.class);
         if bar.is_none() && group.last_launch == hold.started {
             group.last_launch = hold.launch_before;
         }
@@ -269,7 +270,10 @@ impl Placement {
         let pool = self.classes[key.class.at()].pool;
         let devices_up = f64::from(self.pools[pool.at()].devices_up.max(1));
         let size_s = self.parameters.size_penalty * predicted_s / devices_up;
-        let barred = waiting.barred.into_boxed_slice();
+        let mut barred = waiting.barred;
+        barred.sort_unstable();
+        barred.dedup();
+        let barred = barred.into_boxed_slice();
         let job = Job { group: slot, predicted_s, enqueued_at, barred, running: false };
         let group = self.group_mut(slot);
         group.install_s = prediction(waiting.install_s);
@@ -278,6 +282,7 @@ impl Placement {
         group.pending.insert(id, &job);
         self.jobs.insert(id, job);
         self.orgs.entry(key.org).or_default().share_mut(pool).jobs += 1;
+        self.stirred.insert(key.class);
         self.settle(slot, now);
         self.rebalance(key.org);
     }

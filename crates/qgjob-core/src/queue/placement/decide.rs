@@ -109,7 +109,9 @@ impl Placement {
                     self.start(device, &run.jobs, now).expect("a decision names a free device");
                     decisions.push((device, Decision::Run(run)));
                 }
-                Decision::Run(_) | Decision::Wait { .. } => cold.push(device),
+                Decision::Run(_) => cold.push(device),
+                // What others start leaves no more for it.
+                wait => decisions.push((device, wait)),
             }
         }
         cold.sort_by_key(|device| self.devices.get(device).map(|known| known.state.installs));
@@ -118,6 +120,21 @@ impl Placement {
             decisions.push((device, decision));
         }
         decisions
+    }
+
+    /// Of devices that asked and found nothing: those that should be asked about again, because something changed
+    /// since the last call that may concern them. The others would find nothing, unless the time came that they were
+    /// told to wait until.
+    pub fn worth_asking(&mut self, waiting: impl IntoIterator<Item = device::Id>) -> Vec<device::Id> {
+        let stirred = std::mem::take(&mut self.stirred);
+        if stirred.is_empty() {
+            return Vec::new();
+        }
+        let may_find = |id: &device::Id| {
+            let known = self.devices.get(id);
+            known.is_some_and(|known| known.state.classes.iter().any(|class| stirred.contains(class)))
+        };
+        waiting.into_iter().filter(may_find).collect()
     }
 
     /// Whether a device leaves a version that it has, for a group whose version it must install.

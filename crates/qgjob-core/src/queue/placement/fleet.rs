@@ -106,9 +106,11 @@ impl Placement {
             return;
         }
         let mut pools: Vec<Pool> = Vec::with_capacity(1);
-        for class in state.classes.iter() {
-            let class = &mut self.classes[class.at()];
+        for at in state.classes.iter() {
+            let class = &mut self.classes[at.at()];
             class.devices_up = class.devices_up.saturating_add_signed(change);
+            // A device that comes or goes changes which jobs are kept from which others.
+            self.stirred.insert(*at);
             if !pools.contains(&class.pool) {
                 pools.push(class.pool);
             }

@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::btree_set::Iter;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::iter::Peekable;
 use std::ops::Bound;
 
 use super::Org;
 use super::group::Rank;
+use super::hashing::Map;
 
 /// How an org stands in a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +25,7 @@ pub(super) enum Band {
 /// as a whole, whatever the number of its groups.
 #[derive(Debug, Default)]
 pub(super) struct Open {
-    groups: HashMap<Org, BTreeSet<Rank>>,
+    groups: Map<Org, BTreeSet<Rank>>,
     within: BTreeSet<(Rank, Org)>,
     over: BTreeSet<(Rank, Org)>,
 }
@@ -89,7 +90,7 @@ impl Open {
 
 /// Merges the orgs' groups into one order.
 pub(super) struct Ranked<'a> {
-    groups: &'a HashMap<Org, BTreeSet<Rank>>,
+    groups: &'a Map<Org, BTreeSet<Rank>>,
     orgs: Peekable<Iter<'a, (Rank, Org)>>,
     /// Of each org that was seen: its best group that was not.
     next_of_seen: BinaryHeap<Reverse<(Rank, Org)>>,

@@ -1,4 +1,7 @@
+mod explaining;
 mod ordering;
+mod same_decisions;
+mod scanning;
 mod sharing;
 mod spreading;
 mod world;

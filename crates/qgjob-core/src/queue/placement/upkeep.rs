@@ -4,7 +4,7 @@ use super::group::{Slot, Wants};
 use super::open::Band;
 use super::seconds::Seconds;
 use super::share::Share;
-use super::{Org, Placement, Pool};
+use super::{Class, Org, Placement, Pool};
 
 impl Placement {
     pub(super) fn wants(&self, slot: Slot, now: f64) -> Wants {
@@ -20,13 +20,19 @@ impl Placement {
         let (was_queued, was_open, serial) = (group.queued, group.open, group.serial);
         group.queued = queued;
         match (was_queued, queued) {
-            (false, true) => self.classes[class.at()].queued += 1,
+            (false, true) => {
+                self.classes[class.at()].queued += 1;
+                self.stirred.insert(class);
+            }
             (true, false) => self.classes[class.at()].queued -= 1,
             _ => {}
         }
         let wants = queued.then(|| self.wants(slot, now));
         match (was_open, wants == Some(Wants::More)) {
-            (false, true) => self.open(slot),
+            (false, true) => {
+                self.open(slot);
+                self.stirred.insert(class);
+            }
             (true, false) => self.close(slot),
             _ => {}
         }
@@ -116,6 +122,11 @@ impl Placement {
             };
             let from = std::mem::replace(&mut share.band, band);
             if from != band {
+                if from == Band::Held {
+                    let classes = self.classes.iter().enumerate();
+                    let of_pool = classes.filter(|(_, state)| state.pool == share.pool);
+                    self.stirred.extend(of_pool.map(|(at, _)| Class(at as u32)));
+                }
                 for class in &share.open_in {
                     self.classes[class.at()].open.move_org(org, from, band);
                 }

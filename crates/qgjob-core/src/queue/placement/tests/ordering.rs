@@ -229,3 +229,20 @@ fn predictions_and_times_that_make_no_sense_do_no_harm() {
         world.placement.finish(device_id(device), f64::NAN);
     }
 }
+
+#[test]
+fn the_page_on_placement_gives_each_parameter_with_its_default() {
+    let page = include_str!("../../../../../../docs/PLACEMENT.md");
+    let defaults = serde_json::to_value(Parameters::default()).unwrap();
+    for (name, default) in defaults.as_object().unwrap() {
+        let row = format!("| `{name}` | {} |", default.as_f64().unwrap());
+        assert!(page.contains(&row), "the page lacks {row}");
+    }
+}
+
+#[test]
+fn a_parameter_that_does_not_exist_is_refused_and_one_that_is_not_given_has_its_default() {
+    let parameters: Parameters = serde_json::from_str(r#"{"spread_longest": 0.9}"#).unwrap();
+    assert_eq!(parameters, Parameters { spread_longest: 0.9, ..Parameters::default() });
+    assert!(serde_json::from_str::<Parameters>(r#"{"spread": 1}"#).is_err());
+}

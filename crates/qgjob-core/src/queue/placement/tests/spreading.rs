@@ -35,6 +35,20 @@ fn a_device_does_not_join_when_one_long_job_decides_the_end_anyway() {
 }
 
 #[test]
+fn a_long_job_that_waits_decides_the_end_as_well() {
+    let mut world = World::with_devices(100);
+    world.submit(7, 2, 200.0);
+    assert_eq!(world.version_for(0), Some(7));
+    assert_eq!(world.version_for(1), Some(7));
+    // Both have 10 s left. What comes is worth 4 installs per device, but not 0.8 of its longest job per device.
+    world.now = 250.0;
+    world.submit(7, 1, 500.0);
+    assert_eq!(world.version_for(2), None);
+    world.submit(7, 1, 300.0);
+    assert_eq!(world.version_for(2), Some(7));
+}
+
+#[test]
 fn the_more_groups_wait_the_more_work_a_joining_device_must_find() {
     let joins = |others: u32| {
         let mut world = World::with_devices(2);
