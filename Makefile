@@ -3,12 +3,13 @@
 
 example := examples/appwright-demo
 
-.PHONY: help install install-demo fetch apps build demo test bench-warm lint clean
+.PHONY: help install install-demo fetch apps build demo test bench-warm bench-placement lint clean
 
 help:
 	@echo "make demo      install what is missing, build, and run the main job (ARGS=--keep leaves it running)"
 	@echo "make test      install what is missing and run every test"
 	@echo "make bench-warm  time a warm job beside plain AppWright (ARGS=--rounds=3 for a quick look)"
+	@echo "make bench-placement  check the targets of placement by simulation (ARGS=--seed=7 for other seeds)"
 	@echo "make install   install what is missing: system packages, npm packages of the example, crates"
 	@echo "make build     build the release binary, target/release/qgjob"
 	@echo "make apps      build both versions of the demo app into $(example)/build"
@@ -56,6 +57,10 @@ test: install
 bench-warm: install-demo
 	$(MAKE) --no-print-directory build apps
 	benches/warm-overhead/run.py $(ARGS)
+
+# What docs/SIMULATION.md quotes. Only its rows in nanoseconds depend on the machine.
+bench-placement: build
+	target/release/qgjob simulate --benchmark $(ARGS)
 
 lint:
 	cargo fmt --all --check

@@ -5,14 +5,12 @@ mod blame;
 
 use std::time::Instant;
 
-pub use blame::Blame;
-
 use crate::fleet::Fleet;
 use crate::policy::{Decision, End, Policy};
 use crate::random::Random;
 use crate::workload::Workload;
 use agenda::Agenda;
-use blame::Judgement;
+use blame::{Blame, Judgement};
 
 /// How long a server waits for a device that left before it gives the job to another.
 const LEASE_S: f64 = 60.0;
@@ -74,8 +72,8 @@ enum Event {
     Leave(usize),
     /// A device that left is back.
     Return(usize),
-    /// A device that a job took down is back.
-    Rebooted(usize),
+    /// A device that broke a job, or that a job took down, may take another.
+    Recovered(usize),
     /// The lease of an attempt is over whose device left.
     Expire(usize, u64),
     /// The quarantine of a device ends.
@@ -135,7 +133,7 @@ impl<'a> Engine<'a> {
             agenda.add(details.submitted_at, Event::Arrive(run));
         }
         let devices = workload.devices.len();
-        let blame = policy.blames().then(|| Blame::new(devices, workload.groups.len()));
+        let blame = policy.blames().then(|| Blame::new(workload));
         Self {
             workload,
             policy,
@@ -180,8 +178,8 @@ impl<'a> Engine<'a> {
                     self.expire(device);
                     self.welcome(device);
                 }
-                Event::Rebooted(device) => {
-                    self.fleet.rebooting[device] = false;
+                Event::Recovered(device) => {
+                    self.fleet.recovering[device] = false;
                     self.welcome(device);
                 }
                 Event::Readmit(device) => {
@@ -311,7 +309,7 @@ impl<'a> Engine<'a> {
         match current.fate {
             Fate::Fine => {
                 if let Some(blame) = &mut self.blame {
-                    blame.fine(current.group, device);
+                    blame.fine(self.workload.groups[current.group].version, device);
                 }
                 self.close(device, End::Done);
             }
@@ -342,18 +340,22 @@ impl<'a> Engine<'a> {
         let tries = self.tries[group][job];
         let took_down = current.fate == Fate::TakesDeviceDown;
         let judgement = match &mut self.blame {
-            Some(blame) => blame.broke(group, device, tries, took_down),
-            None => Judgement { gives_up: tries >= blame::MAX_ATTEMPTS, quarantine_s: None },
+            Some(blame) => {
+                let version = self.workload.groups[group].version;
+                blame.broke(self.now, version, device, tries, took_down)
+            }
+            None => Judgement { gives_up: tries >= blame::MAX_ATTEMPTS, out_until: None, pause_s: 0.0 },
         };
-        if let Some(seconds) = judgement.quarantine_s {
+        if let Some(until) = judgement.out_until {
             self.fleet.quarantined[device] = true;
             self.trace.quarantines += 1;
             self.trace.healthy_quarantined += usize::from(self.workload.devices[device].fault_rate == 0.0);
-            self.agenda.add(self.now + seconds, Event::Readmit(device));
+            self.agenda.add(until, Event::Readmit(device));
         }
-        if took_down {
-            self.fleet.rebooting[device] = true;
-            self.agenda.add(self.now + REBOOT_S, Event::Rebooted(device));
+        let recovers_s = if took_down { judgement.pause_s.max(REBOOT_S) } else { judgement.pause_s };
+        if recovers_s > 0.0 {
+            self.fleet.recovering[device] = true;
+            self.agenda.add(self.now + recovers_s, Event::Recovered(device));
         }
         self.close(device, if judgement.gives_up { End::GaveUp } else { End::Broke });
         if !self.fleet.is_available(device) {

@@ -23,7 +23,7 @@ pub struct Fleet {
     /// Seconds that each device was busy, up to its last attempt's end.
     pub busy_s: Vec<f64>,
     pub(crate) away: Vec<bool>,
-    pub(crate) rebooting: Vec<bool>,
+    pub(crate) recovering: Vec<bool>,
     pub(crate) quarantined: Vec<bool>,
 }
 
@@ -42,7 +42,7 @@ impl Fleet {
             place: vec![None; devices],
             busy_s: vec![0.0; devices],
             away: vec![false; devices],
-            rebooting: vec![false; devices],
+            recovering: vec![false; devices],
             quarantined: vec![false; devices],
         };
         for device in 0..devices {
@@ -75,7 +75,7 @@ impl Fleet {
     }
 
     pub(crate) fn is_available(&self, device: usize) -> bool {
-        !self.away[device] && !self.rebooting[device] && !self.quarantined[device]
+        !self.away[device] && !self.recovering[device] && !self.quarantined[device]
     }
 
     pub(crate) fn park(&mut self, device: usize) {

@@ -183,10 +183,12 @@ struct GroupResult {
     first: f64,
     ended: f64,
     installs: usize,
+    /// Device time of the jobs that were done. What was given up may have run for less.
+    work: f64,
 }
 
 fn group_results(workload: &Workload, attempts: &[Attempt]) -> Vec<GroupResult> {
-    let none = GroupResult { first: f64::INFINITY, ended: 0.0, installs: 0 };
+    let none = GroupResult { first: f64::INFINITY, ended: 0.0, installs: 0, work: 0.0 };
     let mut groups = vec![none; workload.groups.len()];
     for attempt in attempts {
         let group = &mut groups[attempt.group];
@@ -194,6 +196,9 @@ fn group_results(workload: &Workload, attempts: &[Attempt]) -> Vec<GroupResult> 
         group.installs += usize::from(attempt.install_s > 0.0);
         if attempt.end.settles() {
             group.ended = group.ended.max(attempt.ended);
+        }
+        if attempt.end == End::Done {
+            group.work += workload.groups[attempt.group].jobs[attempt.job].duration_s;
         }
     }
     groups
@@ -224,7 +229,7 @@ fn installs(workload: &Workload, groups: &[GroupResult]) -> (f64, f64, f64) {
             warm: uses.warm(group),
             ..Version::default()
         });
-        version.work += group.work();
+        version.work += result.work;
         version.install_s = version.install_s.min(group.install_s);
         version.first = version.first.min(result.first);
         version.ended = version.ended.max(result.ended);

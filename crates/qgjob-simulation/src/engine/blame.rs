@@ -1,47 +1,25 @@
-//! Who is to blame when a job breaks: the job, the device, or the version.
-//!
-//! A version that fails everywhere must not cost healthy devices their good name, so a device is blamed only as far as
-//! the version does better on others.
+//! Who is to blame when a job breaks, by the rules that the server has.
+
+use std::collections::HashMap;
+
+use qgjob_core::model::device;
+use qgjob_core::queue::blame::{DeviceRecord, VersionRecord, may_quarantine};
+
+use crate::workload::Workload;
 
 /// Attempts of a job, in all.
 pub(super) const MAX_ATTEMPTS: u8 = 4;
 /// A job that took this many devices down is not tried again.
 const MAX_DEVICES_DOWN: u8 = 2;
-/// How much of a device's past counts after each further job.
-const MEMORY: f64 = 0.93;
-/// A device whose failure rate, by its posterior mean, is above this goes into quarantine.
-const WORST_RATE: f64 = 0.30;
-/// What is expected of a device that nothing is known of: this many bad jobs of so many.
-const PRIOR: (f64, f64) = (0.5, 5.0);
-/// The first quarantine of a device; each further one is twice as long, up to the longest.
-const FIRST_QUARANTINE_S: f64 = 600.0;
-const LONGEST_QUARANTINE_S: f64 = 9_600.0;
 
-/// What is known of devices and of groups.
+/// What is known of devices and of versions.
 #[derive(Debug)]
-pub struct Blame {
-    devices: Vec<Record>,
-    groups: Vec<Vec<OnDevice>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Record {
-    fine: f64,
-    bad: f64,
-    quarantines: i32,
-}
-
-#[derive(Debug, Clone)]
-struct OnDevice {
-    device: usize,
-    fine: f64,
-    bad: f64,
-}
-
-impl OnDevice {
-    fn rate(&self) -> f64 {
-        self.bad / (self.fine + self.bad)
-    }
+pub(super) struct Blame {
+    devices: Vec<DeviceRecord>,
+    versions: HashMap<usize, VersionRecord>,
+    kind: Vec<usize>,
+    /// For each kind, how many devices there are and when each of them went into quarantine.
+    kinds: Vec<(usize, Vec<f64>)>,
 }
 
 /// What follows from a failure.
@@ -49,76 +27,55 @@ impl OnDevice {
 pub(super) struct Judgement {
     /// Whether the job is over.
     pub gives_up: bool,
-    /// How long the device is taken out, if it is.
-    pub quarantine_s: Option<f64>,
+    /// Until when the device is in quarantine, if it is.
+    pub out_until: Option<f64>,
+    /// How long the device takes no other job.
+    pub pause_s: f64,
 }
 
 impl Blame {
-    pub(super) fn new(devices: usize, groups: usize) -> Self {
-        Self { devices: vec![Record::default(); devices], groups: vec![Vec::new(); groups] }
+    pub(super) fn new(workload: &Workload) -> Self {
+        let kind: Vec<usize> = workload.devices.iter().map(|device| device.kind).collect();
+        let mut kinds = vec![(0, Vec::new()); workload.kinds.len()];
+        for &kind in &kind {
+            kinds[kind].0 += 1;
+        }
+        Self {
+            devices: vec![DeviceRecord::default(); workload.devices.len()],
+            versions: HashMap::new(),
+            kind,
+            kinds,
+        }
     }
 
-    pub(super) fn fine(&mut self, group: usize, device: usize) {
-        self.on_device(group, device).fine += 1.0;
-        self.remember(device, 1.0, 0.0);
+    pub(super) fn fine(&mut self, version: usize, device: usize) {
+        self.versions.entry(version).or_default().passed(id(device));
+        self.devices[device].passed();
     }
 
+    /// A job broke in its attempt of this number, from 1.
     pub(super) fn broke(
         &mut self,
-        group: usize,
+        now: f64,
+        version: usize,
         device: usize,
-        tries: u8,
+        attempt: u8,
         took_device_down: bool,
     ) -> Judgement {
-        let elsewhere = self.rate_elsewhere(group, device);
-        self.on_device(group, device).bad += 1.0;
-        let poison = took_device_down && tries >= MAX_DEVICES_DOWN;
-        let weight = if poison { 0.0 } else { (1.0 - elsewhere / WORST_RATE).max(0.0) };
-        let quarantine_s = if poison { None } else { self.quarantine(device, weight) };
-        let gives_up = poison || self.is_broken(group) || tries >= MAX_ATTEMPTS;
-        Judgement { gives_up, quarantine_s }
-    }
-
-    fn on_device(&mut self, group: usize, device: usize) -> &mut OnDevice {
-        let known = &mut self.groups[group];
-        let at = known.iter().position(|on| on.device == device).unwrap_or_else(|| {
-            known.push(OnDevice { device, fine: 0.0, bad: 0.0 });
-            known.len() - 1
+        let record = self.versions.entry(version).or_default();
+        let share = record.failed(id(device));
+        let poison = took_device_down && attempt >= MAX_DEVICES_DOWN;
+        let gives_up = poison || record.is_broken() || attempt >= MAX_ATTEMPTS;
+        let (devices, went) = &mut self.kinds[self.kind[device]];
+        let is_bad = self.devices[device].failed(if poison { 0.0 } else { share });
+        let out_until = (is_bad && may_quarantine(*devices, went.iter().copied(), now)).then(|| {
+            went.push(now);
+            self.devices[device].quarantine(now)
         });
-        &mut known[at]
+        Judgement { gives_up, out_until, pause_s: self.devices[device].pause_s() }
     }
+}
 
-    /// The mean failure rate of a group on all other devices; one imagined device with 15 % among them.
-    fn rate_elsewhere(&self, group: usize, device: usize) -> f64 {
-        let others = self.groups[group].iter().filter(|on| on.device != device);
-        let (sum, count) = others.fold((0.15, 1.0), |(sum, count), on| (sum + on.rate(), count + 1.0));
-        sum / count
-    }
-
-    /// Whether a group fails on at least four devices and more often than not.
-    fn is_broken(&self, group: usize) -> bool {
-        let known = &self.groups[group];
-        let failing = known.iter().filter(|on| on.bad > 0.0).count();
-        let mean = known.iter().map(OnDevice::rate).sum::<f64>() / known.len() as f64;
-        failing >= 4 && mean > 0.5
-    }
-
-    fn remember(&mut self, device: usize, fine: f64, bad: f64) {
-        let record = &mut self.devices[device];
-        record.fine = record.fine * MEMORY + fine;
-        record.bad = record.bad * MEMORY + bad;
-    }
-
-    fn quarantine(&mut self, device: usize, weight: f64) -> Option<f64> {
-        self.remember(device, 0.0, weight);
-        let record = &mut self.devices[device];
-        let rate = (record.bad + PRIOR.0) / (record.fine + record.bad + PRIOR.1);
-        if record.bad < 2.0 || rate <= WORST_RATE {
-            return None;
-        }
-        record.bad *= 0.6;
-        let seconds = (FIRST_QUARANTINE_S * 2_f64.powi(record.quarantines)).min(LONGEST_QUARANTINE_S);
-        record.quarantines += 1;
-        Some(seconds)
-    }
+fn id(device: usize) -> device::Id {
+    device::Id(device as u128)
 }

@@ -91,9 +91,9 @@ pub const ALL: &[Named] = named! {
     "a2", "burst: 40 versions x 50 jobs, 50 devices, 60 s to install", |s, c| burst(40, 50, 60.0, c, s);
     "a3", "burst: 200 versions x 10 jobs, 50 devices, 120 s to install", |s, c| burst(200, 10, 120.0, c, s);
     "b5", "commits of 200 orgs on 500 mixed devices for 8 hours, load 0.5", |s, c| c.stream(0.5).workload(s);
-    "b7", "the same at load 0.7", |s, c| c.stream(0.7).workload(s);
-    "b8", "the same at load 0.8", |s, c| c.stream(0.8).workload(s);
-    "b9", "the same at load 0.9", |s, c| c.stream(0.9).workload(s);
+    "b7", "commits of 200 orgs on 500 mixed devices for 8 hours, load 0.7", |s, c| c.stream(0.7).workload(s);
+    "b8", "commits of 200 orgs on 500 mixed devices for 8 hours, load 0.8", |s, c| c.stream(0.8).workload(s);
+    "b9", "commits of 200 orgs on 500 mixed devices for 8 hours, load 0.9", |s, c| c.stream(0.9).workload(s);
     "c", "10,000 devices, 1,000 orgs, 103 jobs a second for 2.5 hours, load 0.8", |s, c| Stream {
         orgs: 1_000,
         devices: c.devices(10_000),
@@ -117,13 +117,13 @@ pub const ALL: &[Named] = named! {
         ..c.stream(0.6).workload(s)
     };
     "d5-10", "commits at load 0.75, 10 s to install", |s, c| with_install(10.0, c, s);
-    "d5-30", "the same with 30 s", |s, c| with_install(30.0, c, s);
-    "d5-60", "the same with 60 s", |s, c| with_install(60.0, c, s);
-    "d5-120", "the same with 120 s", |s, c| with_install(120.0, c, s);
-    "d5-180", "the same with 180 s", |s, c| with_install(180.0, c, s);
-    "e6", "commits of 60 orgs on 150 devices for 4 hours, load 0.6; seeds 0 to 2 have offline results", |s, c| frozen(0.6, c, s);
-    "e8", "the same at load 0.8", |s, c| frozen(0.8, c, s);
-    "e9", "the same at load 0.9", |s, c| frozen(0.9, c, s);
+    "d5-30", "commits at load 0.75, 30 s to install", |s, c| with_install(30.0, c, s);
+    "d5-60", "commits at load 0.75, 60 s to install", |s, c| with_install(60.0, c, s);
+    "d5-120", "commits at load 0.75, 120 s to install", |s, c| with_install(120.0, c, s);
+    "d5-180", "commits at load 0.75, 180 s to install", |s, c| with_install(180.0, c, s);
+    "e6", "commits of 60 orgs on 150 devices for 4 hours, load 0.6", |s, c| frozen(0.6, c, s);
+    "e8", "commits of 60 orgs on 150 devices for 4 hours, load 0.8", |s, c| frozen(0.8, c, s);
+    "e9", "commits of 60 orgs on 150 devices for 4 hours, load 0.9", |s, c| frozen(0.9, c, s);
     "f-black-holes", "commits at load 0.6; 2 % of the devices break 90 % of their jobs in 8 s", |s, c| {
         let mut workload = c.stream(0.6).workload(s);
         faults::black_holes(&mut workload, s, 0.02, 0.9);

@@ -32,7 +32,7 @@ pub enum Fleet {
 pub struct Stream {
     /// How many orgs; the popularity of the n-th is 1/n (Zipf's law).
     pub orgs: usize,
-    /// How many devices.
+    /// How many devices; of a mixed fleet at least one of each of its six kinds.
     pub devices: usize,
     /// Test work that arrives per device and second; installs come on top.
     pub load: f64,
@@ -133,9 +133,19 @@ impl Stream {
             Fleet::Mixed => &MIXED,
             Fleet::Uniform => &[("phone", 1.0, &[0])],
         };
+        let mut counts: Vec<usize> = shares
+            .iter()
+            .map(|(_, share, _)| ((share * self.devices as f64).round() as usize).max(1))
+            .collect();
+        // What rounding made too many goes from the largest kind, so that every class keeps a device.
+        while counts.iter().sum::<usize>() > self.devices {
+            match counts.iter_mut().max() {
+                Some(largest) if *largest > 1 => *largest -= 1,
+                _ => break,
+            }
+        }
         let mut devices = Vec::with_capacity(self.devices);
-        for (kind, (name, share, _)) in shares.iter().enumerate() {
-            let count = (share * self.devices as f64).round() as usize;
+        for (kind, ((name, ..), count)) in shares.iter().zip(counts).enumerate() {
             devices.extend((0..count).map(|at| Device::new(name, at, kind)));
         }
         let rounded_off = self.devices.saturating_sub(devices.len());

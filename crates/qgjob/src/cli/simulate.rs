@@ -40,8 +40,8 @@ pub struct Simulate {
     /// Only this policy; several can be named
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(policy_names()))]
     policy: Vec<String>,
-    /// Another number of devices
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Another number of devices, 6 or more: one of each kind
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(6..=100_000))]
     devices: Option<u32>,
     /// Another load: work that arrives per device and second, installs not included
     #[arg(long, value_name = "X", value_parser = load)]
@@ -96,7 +96,8 @@ impl Simulate {
         for source in &sources {
             let comparison = report::compare(source, &seeds, &choices, threads());
             let document = output::typed("simulation", &comparison);
-            let text = text(&context.output, &comparison);
+            let gap = if compared.is_empty() { "" } else { "\n" };
+            let text = format!("{gap}{}", text(&context.output, &comparison));
             compared.push(Object::new(&comparison.workload, &document, text));
         }
         context.output.objects(&compared, compared.len() > 1)?;
@@ -210,35 +211,46 @@ fn text(output: &Output, comparison: &Comparison) -> String {
             ]
         })
         .collect();
-    let faults = faults(comparison);
+    let faults = faults(output, comparison);
     format!(
-        "{}\n{}\n{}{faults}\n",
+        "{}\n{}\n{}\n{faults}",
         output.paint(BOLD, &title),
         output.paint(DIM, &facts),
         output.table(&HEADERS, &rows)
     )
 }
 
-/// What broke, under each policy, if anything did.
-fn faults(comparison: &Comparison) -> String {
-    let mut text = String::new();
-    for result in &comparison.policies {
-        let faults = &result.metrics.faults;
-        if faults.attempts > 0.0 {
-            text.push_str(&format!(
-                "\n{}: {:.0} attempts broke or were lost, {:.1} device hours; failed in the end: {:.1} good jobs, {:.1} bad \
-                 ones; {:.1} quarantines, {:.1} of healthy devices",
-                result.policy,
+const FAULT_HEADERS: [&str; 7] = [
+    "POLICY",
+    "BROKE OR LOST",
+    "DEVICE HOURS",
+    "GOOD JOBS FAILED",
+    "BAD JOBS FAILED",
+    "QUARANTINES",
+    "OF HEALTHY",
+];
+
+/// What broke under each policy, if anything did.
+fn faults(output: &Output, comparison: &Comparison) -> String {
+    let rows: Vec<Vec<String>> = comparison
+        .policies
+        .iter()
+        .filter(|result| result.metrics.faults.attempts > 0.0)
+        .map(|result| {
+            let faults = &result.metrics.faults;
+            let counts = [
                 faults.attempts,
                 faults.device_hours,
                 faults.good_jobs_failed,
                 faults.bad_jobs_failed,
                 faults.quarantines,
                 faults.healthy_quarantined,
-            ));
-        }
-    }
-    text
+            ];
+            let counts = counts.iter().map(|count| format!("{count:.0}"));
+            std::iter::once(result.policy.clone()).chain(counts).collect()
+        })
+        .collect();
+    if rows.is_empty() { String::new() } else { format!("\n{}\n", output.table(&FAULT_HEADERS, &rows)) }
 }
 
 fn benchmark(output: &Output, seeds: Vec<u64>) -> Result {

@@ -12,4 +12,5 @@ mod gateway_story;
 mod main_story;
 mod refusal_story;
 mod runner_story;
+mod simulation_story;
 mod world;
