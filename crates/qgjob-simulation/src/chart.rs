@@ -49,14 +49,21 @@ pub struct Caption<'a> {
     pub yardstick: &'a Yardstick,
 }
 
+/// Tells whether a workload can be drawn.
+///
+/// # Errors
+/// When there are too many devices.
+pub fn fits(workload: &Workload) -> Result<(), TooManyDevices> {
+    let devices = workload.devices.len();
+    if devices > MOST_DEVICES { Err(TooManyDevices(devices)) } else { Ok(()) }
+}
+
 /// Draws a replay.
 ///
 /// # Errors
 /// When there are too many devices.
 pub fn draw(workload: &Workload, trace: &Trace, caption: &Caption) -> Result<String, TooManyDevices> {
-    if workload.devices.len() > MOST_DEVICES {
-        return Err(TooManyDevices(workload.devices.len()));
-    }
+    fits(workload)?;
     Ok(Chart::new(workload, trace, caption).svg())
 }
 

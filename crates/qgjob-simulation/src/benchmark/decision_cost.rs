@@ -23,6 +23,8 @@ const FEW: usize = 100;
 const MANY: usize = 100_000;
 /// Decisions that are timed in each shape.
 const DECISIONS: usize = 100_000;
+/// Rounds that they are split into.
+const ROUNDS: usize = 10;
 /// So many decisions until new groups come.
 const RENEWAL: usize = 40;
 
@@ -158,6 +160,14 @@ impl Load {
             }
         }
         // Every device's first decision finds an empty one: not what is usual.
-        Nanoseconds::of(&took_ns[DEVICES.min(took_ns.len())..])
+        quietest(&took_ns[DEVICES.min(took_ns.len())..])
     }
+}
+
+/// The quantiles of the quietest of several rounds: what else the machine does can only add to them.
+fn quietest(took_ns: &[u32]) -> Nanoseconds {
+    let rounds = took_ns.chunks(DECISIONS / ROUNDS).map(Nanoseconds::of);
+    rounds
+        .reduce(|least, round| Nanoseconds { p50: least.p50.min(round.p50), p99: least.p99.min(round.p99) })
+        .unwrap_or(Nanoseconds { p50: 0.0, p99: 0.0 })
 }

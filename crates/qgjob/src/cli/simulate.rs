@@ -138,12 +138,14 @@ fn read(path: &Path) -> Result<Source> {
 
 fn draw(path: &Path, source: &Source, seed: u64, choice: &Choice) -> Result<()> {
     let workload = source.workload(seed);
+    let too_many =
+        |error: chart::TooManyDevices| Failure::usage(error.to_string()).hint("--devices takes fewer");
+    chart::fits(&workload).map_err(too_many)?;
     let yardstick = Yardstick::of(&workload);
     let trace = report::replay(choice, &workload, seed);
     let metrics = metrics::measure(&workload, &yardstick, &trace).metrics;
     let caption = chart::Caption { policy: choice.name(), seed, metrics: &metrics, yardstick: &yardstick };
-    let svg = chart::draw(&workload, &trace, &caption)
-        .map_err(|error| Failure::usage(error.to_string()).hint("--devices takes fewer"))?;
+    let svg = chart::draw(&workload, &trace, &caption).map_err(too_many)?;
     std::fs::write(path, svg)
         .map_err(|error| Failure::usage(format!("cannot write {}", path.display())).cause(error.to_string()))
 }
