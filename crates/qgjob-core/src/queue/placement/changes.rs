@@ -103,11 +103,14 @@ impl Placement {
         let waits = |id: &job::Id| self.jobs.get(id).filter(|job| !job.running).map(|job| job.group);
         let slot = jobs.first().ok_or(NotStarted::Nothing).and_then(|first| {
             let slot = waits(first).ok_or(NotStarted::NotWaiting(*first))?;
-            match jobs.iter().find(|id| waits(id) != Some(slot)) {
-                Some(id) if waits(id).is_some() => Err(NotStarted::OtherGroup(*id)),
-                Some(id) => Err(NotStarted::NotWaiting(*id)),
-                None => Ok(slot),
+            for (at, id) in jobs.iter().enumerate() {
+                match waits(id) {
+                    Some(group) if group != slot => return Err(NotStarted::OtherGroup(*id)),
+                    Some(_) if !jobs[..at].contains(id) => {}
+                    _ => return Err(NotStarted::NotWaiting(*id)),
+                }
             }
+            Ok(slot)
         })?;
         self.begin(device, slot, jobs, now);
         Ok(())

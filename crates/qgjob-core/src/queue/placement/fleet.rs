@@ -70,7 +70,8 @@ impl DeviceState {
 }
 
 impl Placement {
-    /// Makes a device known, or replaces what is known of it. What it runs stays.
+    /// Makes a device known, or replaces what is known of it. What it runs stays. To be called when something changed:
+    /// each call makes the waiting devices of its classes worth asking again.
     pub fn put_device(&mut self, id: device::Id, state: DeviceState, now: f64) {
         let now = moment(now);
         let hold = self.devices.remove(&id).and_then(|known| {

@@ -1,3 +1,4 @@
+mod burst;
 mod explaining;
 mod ordering;
 mod same_decisions;

@@ -208,6 +208,7 @@ fn what_cannot_start_is_refused_and_changes_nothing() {
     assert_eq!(start(0, &[]), Err(NotStarted::Nothing));
     assert_eq!(start(0, &[one, other]), Err(NotStarted::OtherGroup(other)));
     assert_eq!(start(0, &[job::Id(99)]), Err(NotStarted::NotWaiting(job::Id(99))));
+    assert_eq!(start(0, &[one, one]), Err(NotStarted::NotWaiting(one)), "a job runs once");
     assert_eq!(start(0, &[one]), Ok(()));
     assert_eq!(start(0, &[one]), Ok(()), "a repeat");
     assert_eq!(start(0, &[other]), Err(NotStarted::Busy(device_id(0))));

@@ -187,3 +187,22 @@ fn whoever_runs_the_last_job_is_told_what_to_fetch_next() {
     let Decision::Run(run) = world.placement.decide(device_id(0), 0.0) else { panic!("jobs wait") };
     assert_eq!((run.group.version, run.hint), (Version(1), None));
 }
+
+#[test]
+fn a_device_that_waits_is_worth_asking_again_only_when_something_came_that_may_concern_it() {
+    let mut world = World::with_devices(2);
+    let elsewhere = world.placement.add_class(world.pool);
+    world.add_device(2, &[elsewhere]);
+    world.install(0, 7);
+    world.submit(7, 1, 20.0);
+    assert_eq!(world.version_for(1), Some(7));
+    world.put(Waiting { barred: vec![device_id(0)], ..world.job(7, 20.0) });
+    assert_eq!((world.claim(0), world.claim(2)), (None, None));
+    let waiting = [device_id(0), device_id(2)];
+    world.placement.worth_asking(waiting);
+    assert_eq!(world.placement.worth_asking(waiting), []);
+    // The group wants no other device, and has work for one that has its version.
+    world.submit(7, 1, 20.0);
+    assert_eq!(world.placement.worth_asking(waiting), [device_id(0)]);
+    assert_eq!(world.version_for(0), Some(7));
+}
