@@ -3,7 +3,7 @@
 
 example := examples/appwright-demo
 
-.PHONY: help install install-demo fetch apps build demo test bench-warm bench-queue bench-scale lint clean
+.PHONY: help install install-demo fetch apps build demo test bench-warm bench-queue bench-scale bench-placement lint clean
 
 help:
 	@echo "make demo      install what is missing, build, and run the main job (ARGS=--keep leaves it running)"
@@ -11,6 +11,7 @@ help:
 	@echo "make bench-warm  time a warm job beside plain AppWright (ARGS=--rounds=3 for a quick look)"
 	@echo "make bench-queue  time the queue beside BullMQ and Graphile Worker (ARGS=--rounds=1 for a quick look)"
 	@echo "make bench-scale  time the queue with 100,000 jobs queued and 1,000,000 finished; memory and start"
+	@echo "make bench-placement  check the targets of placement by simulation (ARGS=--seed=7 for other seeds)"
 	@echo "make install   install what is missing: system packages, npm packages of the example, crates"
 	@echo "make build     build the release binary, target/release/qgjob"
 	@echo "make apps      build both versions of the demo app into $(example)/build"
@@ -72,6 +73,10 @@ bench-scale:
 benches/queue/node_modules/.package-lock.json: benches/queue/package.json benches/queue/package-lock.json
 	cd benches/queue && npm ci --prefer-offline
 	touch $@
+
+# What docs/SIMULATION.md quotes. Only its rows in nanoseconds depend on the machine.
+bench-placement: build
+	target/release/qgjob simulate --benchmark $(ARGS)
 
 lint:
 	cargo fmt --all --check

@@ -13,6 +13,7 @@ mod queue;
 pub mod reference;
 mod run;
 mod server;
+mod simulate;
 mod status;
 mod submit;
 mod summary;
@@ -146,6 +147,8 @@ enum Command {
     /// The server
     #[command(subcommand)]
     Server(server::Server),
+    /// Replay workloads through the placement of this server and of others
+    Simulate(simulate::Simulate),
     /// Check configuration, server, project and tools
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -269,6 +272,7 @@ async fn dispatch(context: &Context, command: Command) -> Result {
         Command::Token(command) => command.run(context).await,
         Command::Artifact(command) => command.run(context).await,
         Command::Server(command) => command.run(context).await,
+        Command::Simulate(command) => command.run(context),
         Command::Doctor(command) => command.run(context).await,
         Command::Completion(command) => command.run(context),
         Command::Version => {

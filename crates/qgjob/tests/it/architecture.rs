@@ -42,6 +42,22 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
             "metrics",
         ],
     ),
+    ("qgjob-simulation", "random", &[]),
+    ("qgjob-simulation", "moment", &[]),
+    ("qgjob-simulation", "parallel", &[]),
+    ("qgjob-simulation", "workload", &["random", "moment"]),
+    ("qgjob-simulation", "fleet", &["workload"]),
+    ("qgjob-simulation", "policy", &["fleet", "workload", "random", "moment"]),
+    ("qgjob-simulation", "engine", &["policy", "fleet", "workload", "random", "moment"]),
+    ("qgjob-simulation", "bounds", &["workload", "moment"]),
+    ("qgjob-simulation", "metrics", &["bounds", "engine", "policy", "workload"]),
+    ("qgjob-simulation", "report", &["engine", "metrics", "parallel", "policy", "workload"]),
+    ("qgjob-simulation", "chart", &["engine", "metrics", "policy", "workload"]),
+    (
+        "qgjob-simulation",
+        "benchmark",
+        &["report", "metrics", "parallel", "policy", "workload", "random", "moment"],
+    ),
     // Packing and unpacking keep to one set of names and limits.
     ("qgjob", "archive", &[]),
     ("qgjob", "bundle", &["archive"]),
@@ -56,7 +72,7 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
 
 /// Crates that a place may not use, beyond what its manifest forbids.
 const MAY_NOT_USE: &[(&str, &str, &[&str])] = &[
-    ("qgjob", "agent", &["qgjob_server"]),
+    ("qgjob", "agent", &["qgjob_server", "qgjob_simulation"]),
     ("qgjob", "client", &["qgjob_server"]),
     ("qgjob", "bundle", &["qgjob_server"]),
     ("qgjob-server", "store", &["axum"]),
@@ -81,7 +97,7 @@ struct Source {
 fn sources() -> Vec<Source> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates/ is above").to_owned();
     let mut sources = Vec::new();
-    for krate in ["qgjob-core", "qgjob-server", "qgjob", "simulated-android"] {
+    for krate in ["qgjob-core", "qgjob-server", "qgjob", "qgjob-simulation", "simulated-android"] {
         let src = crates.join(krate).join("src");
         let mut files = Vec::new();
         gather(&src, &mut files);

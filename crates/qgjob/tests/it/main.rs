@@ -13,4 +13,5 @@ mod main_story;
 mod proxy;
 mod refusal_story;
 mod runner_story;
+mod simulation_story;
 mod world;
