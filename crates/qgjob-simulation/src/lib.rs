@@ -1,7 +1,7 @@
 //! Workloads replayed in virtual time through the placement of qgjob and of others.
 //!
 //! - [`workload`]: what is asked of a fleet; the named ones, and those exported from a server.
-//! - [`policy`]: who decides: qgjob's placement, the same code as in the server, and the rules of others.
+//! - [`policy`]: who decides: qgjob's placement, the code of core, and the rules of others.
 //! - [`engine`]: the time and the faults; [`fleet`]: the devices.
 //! - [`bounds`]: what no policy can beat.
 //! - [`metrics`]: what a replay shows.

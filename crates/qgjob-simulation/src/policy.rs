@@ -128,7 +128,7 @@ impl Choice {
     /// Who has it.
     pub fn of(&self) -> &'static str {
         match self {
-            Self::Qgjob(_) => "this server",
+            Self::Qgjob(_) => "qgjob; the server is to follow",
             Self::Peer(rule) => rule.of,
         }
     }

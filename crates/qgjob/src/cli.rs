@@ -147,7 +147,7 @@ enum Command {
     /// The server
     #[command(subcommand)]
     Server(server::Server),
-    /// Replay workloads through the placement of this server and of others
+    /// Replay workloads through qgjob's placement and the rules of others
     Simulate(simulate::Simulate),
     /// Check configuration, server, project and tools
     Doctor(doctor::Doctor),

@@ -19,7 +19,7 @@ use crate::output::{self, BAD, BOLD, DIM, GOOD, Object, Output};
 /// What is replayed when nothing is named.
 const USUAL: [&str; 4] = ["a1", "a2", "a3", "b8"];
 
-/// Replay workloads through the placement of this server and of others
+/// Replay workloads through qgjob's placement and the rules of others
 ///
 /// Time is virtual: hours of a large fleet take seconds. Nothing is sent to a server. docs/SIMULATION.md says what the
 /// workloads are and what each column means.
