@@ -160,8 +160,8 @@ pub fn measure(workload: &Workload, yardstick: &Yardstick, trace: &Trace) -> Mea
     let (installs, within_span, within_flow) = installs(workload, &groups);
     let metrics = Metrics {
         installs: trace.attempts.iter().filter(|attempt| attempt.install_s > 0.0).count() as f64,
-        installs_over_bound: installs / within_span,
-        installs_over_flow_bound: installs / within_flow,
+        installs_over_bound: over(installs, within_span),
+        installs_over_flow_bound: over(installs, within_flow),
         makespan_s,
         makespan_over_bound: makespan_s / yardstick.makespan_s,
         completion_s,
@@ -245,6 +245,11 @@ fn installs(workload: &Workload, groups: &[GroupResult]) -> (f64, f64, f64) {
         sums.2 += least(version.submitted);
     }
     (sums.0 as f64, sums.1 as f64, sums.2 as f64)
+}
+
+/// A count over its bound; where none are needed and none were made, the bound is reached.
+fn over(count: f64, bound: f64) -> f64 {
+    if count == bound { 1.0 } else { count / bound }
 }
 
 fn fairness(workload: &Workload, runs: &[RunResult]) -> (f64, f64) {
