@@ -47,7 +47,7 @@ struct Ask {
     /// Whether the agent may have asked this before and not heard the answer.
     may_be_a_repeat: bool,
     until: Instant,
-    reply: oneshot::Sender<Vec<Lease>>,
+    reply: oneshot::Sender<store::Result<Vec<Lease>>>,
 }
 
 /// What could not be kept current, and must be read again until that succeeds: jobs that the board does not know wait
@@ -95,7 +95,7 @@ impl Dispatch {
         let ask = Ask { agent_id, request, may_be_a_repeat, until: Instant::now() + wait, reply };
         let stopped = || store::Error::Unavailable("the server is shutting down".to_owned());
         self.asks.send(ask).await.map_err(|_| stopped())?;
-        let leases = answer.await.map_err(|_| stopped())?;
+        let leases = answer.await.map_err(|_| stopped())??;
         Ok(ClaimReply { leases })
     }
 
@@ -187,18 +187,11 @@ impl Dispatch {
     /// Takes in a claim. A repeat is looked up here, where no claim of before is still on its way to the store.
     async fn take_in(&self, asks: &mut Vec<Ask>, ask: Ask) {
         if ask.may_be_a_repeat {
-            match self.store.leases_of_claim(ask.agent_id, &ask.request.claim_id, self.lease).await {
-                Ok(leases) if leases.is_empty() => {}
-                Ok(leases) => {
-                    // An agent that left asks again.
-                    let _ = ask.reply.send(leases);
-                    return;
-                }
-                Err(error) => {
-                    // The agent hears that the store is unavailable, and asks again.
-                    tracing::warn!(%error, "cannot look up the leases of a claim");
-                    return;
-                }
+            let found = self.store.leases_of_claim(ask.agent_id, &ask.request.claim_id, self.lease).await;
+            if !found.as_ref().is_ok_and(Vec::is_empty) {
+                // An agent that left asks again.
+                let _ = ask.reply.send(found);
+                return;
             }
         }
         supersede(asks, ask);
@@ -311,7 +304,7 @@ impl Dispatch {
         served.sort_unstable();
         for at in served.into_iter().rev() {
             let ask = asks.remove(at);
-            if ask.reply.send(leases.remove(&at).unwrap_or_default()).is_err() {
+            if ask.reply.send(Ok(leases.remove(&at).unwrap_or_default())).is_err() {
                 tracing::info!(agent = %ask.agent_id, "an agent left before it got its lease; it asks again or the lease expires");
             }
         }
@@ -344,7 +337,7 @@ fn supersede(asks: &mut Vec<Ask>, ask: Ask) {
 
 fn dismiss(ask: Ask) {
     // An agent that left has nothing to hear.
-    let _ = ask.reply.send(Vec::new());
+    let _ = ask.reply.send(Ok(Vec::new()));
 }
 
 fn dismiss_expired(asks: &mut Vec<Ask>) {
