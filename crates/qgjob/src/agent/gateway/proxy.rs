@@ -111,9 +111,7 @@ pub async fn forward(shared: &Arc<Shared>, command: Command) -> Answer {
             let message = format!("Appium does not answer: {}", reason(&cause));
             // One broken connection is no proof, a closed port is.
             if cause.is_connect() {
-                let mut book = shared.book();
-                book.facts.appium_hung = true;
-                book.proven(&message);
+                shared.book().hung(&message);
             }
             let response = error(StatusCode::INTERNAL_SERVER_ERROR, "unknown error", &message);
             return Answer { response, failure: Some(message) };

@@ -21,6 +21,9 @@ const END_LIMIT: Duration = Duration::from_secs(15);
 /// How long the last look at the screen may delay the end of a session.
 const SCREENSHOT_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long the device may take to say whether its automation server runs.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
 /// A command that waits longer than this for its answer hangs, if the end of its session is not answered either.
 const HANGING: Duration = Duration::from_secs(4);
 
@@ -54,8 +57,14 @@ impl Book {
         }
     }
 
+    /// Notes an Appium that does not answer, which is proof that it broke.
+    pub(super) fn hung(&mut self, proof: &str) {
+        self.facts.appium_hung = true;
+        self.proven(proof);
+    }
+
     /// Notes the first proof that something broke.
-    pub(super) fn proven(&mut self, proof: &str) {
+    fn proven(&mut self, proof: &str) {
         self.facts.broken.get_or_insert_with(|| proof.chars().take(2000).collect());
     }
 
@@ -124,7 +133,7 @@ impl Drop for Open<'_> {
 async fn server_is_gone(shared: &Shared) -> bool {
     let command = format!("pidof {SERVER_PROCESS}");
     let asked = shared.config.adb.shell(&shared.config.serial, &command);
-    match tokio::time::timeout(SCREENSHOT_LIMIT, asked).await {
+    match tokio::time::timeout(PROBE_LIMIT, asked).await {
         Ok(Ok(answer)) => answer.stdout.trim().is_empty(),
         Ok(Err(_)) | Err(_) => true,
     }
@@ -189,8 +198,7 @@ async fn create_now(shared: &Arc<Shared>, mut command: Command) -> (Response, Op
         Ok(Err(cause)) => {
             let reason = format!("Appium does not answer: {}", proxy::reason(&cause));
             let mut book = shared.book();
-            book.facts.appium_hung = true;
-            book.proven(&reason);
+            book.hung(&reason);
             book.failed(&reason);
             return (over(&reason), None);
         }
@@ -198,8 +206,7 @@ async fn create_now(shared: &Arc<Shared>, mut command: Command) -> (Response, Op
             let seconds = shared.config.create_limit.as_secs();
             let reason = format!("Appium created no session within {seconds} s");
             let mut book = shared.book();
-            book.facts.appium_hung = true;
-            book.proven(&reason);
+            book.hung(&reason);
             book.failed(&reason);
             return (over(&reason), None);
         }
