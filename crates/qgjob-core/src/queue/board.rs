@@ -251,11 +251,9 @@ impl Group {
 
     /// Until when its jobs may wait for the devices that serve it; none when no job may start at `now`.
     pub fn patient_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let oldest = self
-            .ready(now)
-            .map(|waiting| waiting.queued_at.max(waiting.not_before.unwrap_or(waiting.queued_at)))
-            .min()?;
-        Some(self.started_at.map_or(oldest, |started| started.max(oldest)) + placement::PATIENCE)
+        let since = |waiting: &Waiting| waiting.not_before.max(Some(waiting.queued_at));
+        let oldest = self.ready(now).map(since).min()?;
+        Some(self.started_at.max(oldest)? + placement::PATIENCE)
     }
 
     /// Whether a job may start on the device: one that does not avoid it, or one that avoids all that fit.

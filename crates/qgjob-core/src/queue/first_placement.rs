@@ -81,7 +81,7 @@ pub fn place(asking: &[device::Id], mut groups: Vec<Candidate>, now: Timestamp) 
             let Some(best) = worth_it.min_by_key(rank) else { return true };
             best.ready -= 1;
             best.serving += u32::from(wanted == Offer::Cold);
-            best.patient_until = best.patient_until.max(now + PATIENCE);
+            best.patient_until = now + PATIENCE;
             decisions.push(Decision { device: asking[at], group: best.group });
             false
         });
