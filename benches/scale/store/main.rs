@@ -43,8 +43,8 @@ async fn main() {
 async fn fill(world: &mut World, queued: usize, groups: usize, finished: usize) {
     world.prepare(groups, FINISHED_AT_ONCE).await;
     for _ in 0..finished / FINISHED_AT_ONCE {
-        let runs = world.submit(10, FINISHED_AT_ONCE / 10, 0).await;
-        let leases = world.claim(0, runs * FINISHED_AT_ONCE / 10).await;
+        let jobs = world.submit(10, FINISHED_AT_ONCE / 10, 0).await;
+        let leases = world.claim(jobs).await;
         world.finish(leases).await;
     }
     let each = queued / groups.max(1);
@@ -74,9 +74,9 @@ async fn measure(world: &mut World) {
 async fn cycle(world: &mut World, jobs: usize, at: usize) -> [f64; 3] {
     let group = world.some_group(at);
     let began = cpu();
-    world.submit(jobs, 1, group).await;
+    let jobs = world.submit(jobs, 1, group).await;
     let submitted = cpu();
-    let leases = world.claim(group, jobs).await;
+    let leases = world.claim(jobs).await;
     let claimed = cpu();
     world.finish(leases).await;
     [submitted - began, claimed - submitted, cpu() - claimed]

@@ -16,7 +16,7 @@ use qgjob_core::model::selector::{Platform, Target};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::TestOutcome;
 use qgjob_core::model::token::{self, Kind, Token};
-use qgjob_core::model::{attempt, device, group, job, run};
+use qgjob_core::model::{attempt, device, job, run};
 use qgjob_server::store::{Claim, Finish, Report, Scope, Seen, Store, Submission};
 
 const BUNDLE: Sha256 = Sha256([7; 32]);
@@ -141,8 +141,8 @@ impl World {
         at * 977 % self.groups
     }
 
-    /// Submits runs of `jobs` jobs each for a label, all in one batch; answers how many runs.
-    pub async fn submit(&self, runs: usize, jobs: usize, label: usize) -> usize {
+    /// Submits runs of `jobs` jobs each for a label, all in one batch; answers the jobs.
+    pub async fn submit(&self, runs: usize, jobs: usize, label: usize) -> Vec<job::Id> {
         let now = self.now();
         let submission = || Submission {
             run_id: run::Id::new(now, self.clock.random()),
@@ -163,28 +163,20 @@ impl World {
         };
         let batch = (0..runs).map(|_| submission()).collect();
         let answers = self.store.submit(now, batch).await.expect("the store works");
-        answers.into_iter().flatten().count()
+        let runs = answers.into_iter().map(|answer| answer.expect("a good run"));
+        runs.flat_map(|accepted| accepted.jobs).map(|job| job.id).collect()
     }
 
-    async fn group_of(&self, label: usize) -> group::Id {
-        // Groups are numbered in the order in which their labels were first submitted for; labels are in that order.
-        let row = self.store.group(label as group::Id + 1).await.expect("the store works");
-        let row = row.expect("jobs were submitted for the label");
-        assert_eq!(row.key.app_version_id.as_str(), format!("v{label}"));
-        row.id
-    }
-
-    /// Claims `jobs` jobs of a label, each for a device of its own, in one batch.
-    pub async fn claim(&self, label: usize, jobs: usize) -> Vec<Lease> {
-        let (now, group_id) = (self.now(), self.group_of(label).await);
+    /// Claims jobs, each for a device of its own, in one batch.
+    pub async fn claim(&self, jobs: Vec<job::Id>) -> Vec<Lease> {
+        let now = self.now();
         let agent_id = self.agent.expect("the rack is known");
-        let claims = self.devices.iter().take(jobs).map(|device| Claim {
+        let claims = self.devices.iter().zip(jobs).map(|(device, job_id)| Claim {
             claim_id: "claim".to_owned(),
             attempt_id: attempt::Id::new(now, self.clock.random()),
             agent_id,
             device_id: *device,
-            group_id,
-            take_avoided: false,
+            job_id,
             lease: LEASE,
         });
         let answers = self.store.claim(now, claims.collect()).await.expect("the store works");

@@ -2,7 +2,6 @@
 
 pub mod blame;
 pub mod board;
-pub mod first_placement;
 pub mod lifecycle;
 pub mod placement;
 pub mod retry;

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qgjob_core::queue::placement::Parameters;
 use serde::{Deserialize, Serialize};
 
 /// Settings of a server. Durations are written like `30s`, `5m`, `24h`; sizes are bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where to listen. Port 0 takes a free one.
@@ -51,6 +52,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Sizes and counts that requests must keep to.
     pub limits: Limits,
+    /// The numbers of the placement.
+    pub placement: Parameters,
 }
 
 impl Default for Config {
@@ -70,6 +73,7 @@ impl Default for Config {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             limits: Limits::default(),
+            placement: Parameters::default(),
         }
     }
 }

@@ -1,6 +1,5 @@
-//! Dispatch: brings free devices and waiting jobs together. It asks the pure placement on the board, then the store,
-//! whose claim is the only step that counts. Agents that find nothing wait here and are woken by the store's events;
-//! no timer polls.
+//! Dispatch: brings free devices and waiting jobs together. It asks the board, then the store, whose claim is the only
+//! step that counts. Agents that find nothing wait here and are woken by the store's events; no timer polls.
 
 mod explain;
 #[cfg(test)]
@@ -15,19 +14,21 @@ use qgjob_core::api::agents::{ClaimReply, ClaimRequest, Lease};
 use qgjob_core::clock::Clock;
 use qgjob_core::model::event::{Event, Fact};
 use qgjob_core::model::{agent, attempt, device, group};
-use qgjob_core::queue::board::{Board, Proposal, Waiting};
+use qgjob_core::queue::board::{Board, Proposal, UNKNOWN_S, Waiting};
+use qgjob_core::queue::placement::Parameters;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, Claim, Scope, Store};
+use crate::store::{self, Claim, Scope, Store, WaitingJob};
 
 /// Brings devices and jobs together.
 pub struct Dispatch {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     lease: Duration,
+    parameters: Parameters,
     board: Mutex<Board>,
     /// The id of each agent's newest claim.
     newest_claims: Mutex<HashMap<agent::Id, String>>,
@@ -62,7 +63,7 @@ struct Stale {
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
 impl Dispatch {
-    /// Reads the board from the store. Leases last for `lease`.
+    /// Reads the board from the store. Leases last for `lease`; `parameters` are the placement's.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -70,13 +71,15 @@ impl Dispatch {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         lease: Duration,
+        parameters: Parameters,
     ) -> store::Result<Arc<Self>> {
         let (asks, inbox) = mpsc::channel(1024);
         // Subscribed before the board is read, so that no event falls between the two.
         let inbox = Inbox { asks: inbox, events: store.subscribe() };
-        let board = Mutex::new(read_board(&*store).await?);
+        let board = Mutex::new(read_board(&*store, parameters, clock.now()).await?);
         let newest_claims = Mutex::default();
-        Ok(Arc::new(Self { store, clock, lease, board, newest_claims, asks, inbox: Mutex::new(Some(inbox)) }))
+        let inbox = Mutex::new(Some(inbox));
+        Ok(Arc::new(Self { store, clock, lease, parameters, board, newest_claims, asks, inbox }))
     }
 
     /// Answers an agent's claim: leases for its free devices, or none after `wait`. A repeat of a claim whose answer
@@ -138,11 +141,11 @@ impl Dispatch {
             while let Ok(ask) = inbox.asks.try_recv() {
                 self.take_in(&mut asks, ask).await;
             }
-            if stale.board {
-                stale = Stale { board: !self.reload().await, devices: false };
+            if stale.devices && !stale.board {
+                stale = self.refresh_devices().await;
             }
-            if stale.devices {
-                stale.devices = !self.refresh_devices().await;
+            if stale.board || self.board().is_worn() {
+                stale = Stale { board: !self.reload().await, devices: false };
             }
             // A board that was wrong is read anew, and what still waits is served by it.
             for _ in 0..2 {
@@ -151,7 +154,7 @@ impl Dispatch {
                 }
                 stale.board = !self.reload().await;
             }
-            dismiss_expired(&mut asks);
+            self.dismiss_expired(&mut asks);
         }
     }
 
@@ -175,7 +178,7 @@ impl Dispatch {
             return wake;
         }
         let now = self.clock.now();
-        if let Some(due) = self.board().next_due(now) {
+        if let Some(due) = self.board().next_due() {
             // A millisecond more, so that rounding never wakes before the time.
             let left =
                 Duration::try_from(due.duration_since(now)).unwrap_or_default() + Duration::from_millis(1);
@@ -220,8 +223,9 @@ impl Dispatch {
     }
 
     async fn learn_group(&self, id: group::Id) -> bool {
+        let now = self.clock.now();
         match self.store.group(id).await {
-            Ok(Some(row)) => self.board().put_group(id, row.key, row.build),
+            Ok(Some(row)) => self.board().put_group(id, row.key, row.build, UNKNOWN_S, now),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, group = id, "cannot read a group; the board is read anew");
@@ -231,21 +235,22 @@ impl Dispatch {
         true
     }
 
-    async fn refresh_devices(&self) -> bool {
+    /// Reads the devices; answers what is stale after it.
+    async fn refresh_devices(&self) -> Stale {
         match self.store.devices(&Scope::All).await {
             Ok(devices) => {
-                self.board().put_devices(devices);
-                true
+                let can_go_on = self.board().put_devices(devices, self.clock.now());
+                Stale { board: !can_go_on, devices: false }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot read the devices");
-                false
+                Stale { board: false, devices: true }
             }
         }
     }
 
     async fn reload(&self) -> bool {
-        match read_board(&*self.store).await {
+        match read_board(&*self.store, self.parameters, self.clock.now()).await {
             Ok(board) => {
                 *self.board() = board;
                 true
@@ -283,6 +288,7 @@ impl Dispatch {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
+                proposals.iter().for_each(|proposal| self.board().undo(proposal.device, now));
                 // The agents ask again; waiting here without an event would keep them for the whole wait.
                 asks.clear();
                 return true;
@@ -293,9 +299,13 @@ impl Dispatch {
         for (proposal, answer) in proposals.iter().zip(answers) {
             match answer {
                 Ok(Some(lease)) => leases.entry(owner[&proposal.device]).or_default().push(lease),
-                Ok(None) => surprised = true,
+                Ok(None) => {
+                    self.board().undo(proposal.device, now);
+                    surprised = true;
+                }
                 Err(refusal) => {
                     tracing::info!(device = %proposal.device, %refusal, "a claim was refused");
+                    self.board().undo(proposal.device, now);
                     surprised = true;
                 }
             }
@@ -304,11 +314,20 @@ impl Dispatch {
         served.sort_unstable();
         for at in served.into_iter().rev() {
             let ask = asks.remove(at);
+            self.board().expect(ask.request.devices.iter().copied(), now);
             if ask.reply.send(Ok(leases.remove(&at).unwrap_or_default())).is_err() {
                 tracing::info!(agent = %ask.agent_id, "an agent left before it got its lease; it asks again or the lease expires");
             }
         }
         !surprised
+    }
+
+    fn dismiss_expired(&self, asks: &mut Vec<Ask>) {
+        let now = Instant::now();
+        for ask in asks.extract_if(.., |ask| ask.until <= now) {
+            self.board().expect(ask.request.devices.iter().copied(), self.clock.now());
+            dismiss(ask);
+        }
     }
 
     fn claim_for(&self, ask: &Ask, proposal: &Proposal, now: Timestamp) -> Claim {
@@ -317,8 +336,7 @@ impl Dispatch {
             attempt_id: attempt::Id::new(now, self.clock.random()),
             agent_id: ask.agent_id,
             device_id: proposal.device,
-            group_id: proposal.group,
-            take_avoided: proposal.take_avoided,
+            job_id: proposal.job,
             lease: self.lease,
         }
     }
@@ -340,28 +358,32 @@ fn dismiss(ask: Ask) {
     let _ = ask.reply.send(Ok(Vec::new()));
 }
 
-fn dismiss_expired(asks: &mut Vec<Ask>) {
-    let now = Instant::now();
-    let (expired, waiting) = std::mem::take(asks).into_iter().partition(|ask| ask.until <= now);
-    *asks = waiting;
-    <Vec<Ask>>::into_iter(expired).for_each(dismiss);
-}
-
-async fn read_board(store: &dyn Store) -> store::Result<Board> {
-    let mut board = Board::default();
-    board.put_devices(store.devices(&Scope::All).await?);
+async fn read_board(store: &dyn Store, parameters: Parameters, now: Timestamp) -> store::Result<Board> {
+    let mut board = Board::new(parameters, store.devices(&Scope::All).await?, now);
     for row in store.groups().await? {
-        board.put_group(row.id, row.key, row.build);
-        row.running.into_iter().for_each(|device| board.put_running(row.id, device));
+        board.put_group(row.id, row.key, row.build, UNKNOWN_S, now);
+    }
+    for running in store.running_jobs().await? {
+        let id = running.job.id;
+        board.put_running(id, waiting(running.job), running.device_id, running.started_at);
+        if running.over {
+            board.complete(id, now);
+        }
     }
     for job in store.waiting_jobs().await? {
-        let waiting = Waiting {
-            priority: job.priority,
-            queued_at: job.queued_at,
-            not_before: job.not_before,
-            avoid: job.avoid,
-        };
-        board.put_waiting(job.group_id, job.id, waiting);
+        let id = job.id;
+        board.put_waiting(id, waiting(job), now);
     }
     Ok(board)
+}
+
+fn waiting(job: WaitingJob) -> Waiting {
+    Waiting {
+        group: job.group_id,
+        priority: job.priority,
+        queued_at: job.queued_at,
+        not_before: job.not_before,
+        avoid: job.avoid,
+        predicted_s: UNKNOWN_S,
+    }
 }

@@ -94,7 +94,8 @@ impl Server {
         let (disk, uploads, logs) = open(&config)?;
         let credential = credential::bootstrap(&config, addr, &url, &*store, &*clock).await?;
         let app = Arc::new(Parts {
-            dispatch: Dispatch::start(Arc::clone(&store), Arc::clone(&clock), config.lease).await?,
+            dispatch: Dispatch::start(Arc::clone(&store), Arc::clone(&clock), config.lease, config.placement)
+                .await?,
             blobs: Arc::new(disk),
             uploads,
             logs,

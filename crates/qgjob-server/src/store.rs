@@ -111,7 +111,7 @@ pub enum Cancel {
     Key(OrgId, IdempotencyKey),
 }
 
-/// A device asks for a job of a group.
+/// A device asks for a job.
 #[derive(Debug, Clone)]
 pub struct Claim {
     /// Chosen by the agent; a repeat gets the same lease.
@@ -122,10 +122,8 @@ pub struct Claim {
     pub agent_id: agent::Id,
     /// The device: must belong to the agent, be online, and hold no live attempt.
     pub device_id: device::Id,
-    /// The group to take a job of: the most urgent first, then the oldest.
-    pub group_id: group::Id,
-    /// Whether jobs that avoid the device may be taken: no other device can serve them.
-    pub take_avoided: bool,
+    /// The job: must wait, be due, have a build, and ask for such a device.
+    pub job_id: job::Id,
     /// How long the lease holds.
     pub lease: Duration,
 }
@@ -281,8 +279,6 @@ pub struct GroupRow {
     pub key: group::Key,
     /// The build and its platform, once the label is bound.
     pub build: Option<qgjob_core::model::build::Build>,
-    /// Devices that run a job of it.
-    pub running: Vec<device::Id>,
 }
 
 /// A job that waits, as the board needs it.
@@ -294,12 +290,25 @@ pub struct WaitingJob {
     pub group_id: group::Id,
     /// 1 to 10.
     pub priority: u8,
-    /// Since when it waits.
+    /// Since when it waits, from the first time it was queued.
     pub queued_at: Timestamp,
     /// Not before.
     pub not_before: Option<Timestamp>,
     /// Devices to avoid.
     pub avoid: Vec<device::Id>,
+}
+
+/// A job whose attempt holds a device, as the board needs it.
+#[derive(Debug, Clone)]
+pub struct RunningJob {
+    /// As it waited.
+    pub job: WaitingJob,
+    /// The device.
+    pub device_id: device::Id,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// Whether the job is over although its attempt is not: it was cancelled.
+    pub over: bool,
 }
 
 /// A completed or running attempt's facts that a job shows.
@@ -347,7 +356,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Answer<Agent>>;
     /// Notes calls, devices and ledgers, and renews leases.
     async fn agents_seen(&self, now: Timestamp, batch: Vec<Seen>) -> Result<Vec<Answer<SeenReply>>>;
-    /// Leases jobs: for each claim a lease, or none when the group had no job for it or the device is not free.
+    /// Leases jobs: for each claim a lease, or none when the job may not start there or the device is not free.
     /// A device that is unknown or another agent's is not found. A repeated claim gets its lease again.
     async fn claim(&self, now: Timestamp, batch: Vec<Claim>) -> Result<Vec<Answer<Option<Lease>>>>;
     /// The live leases that were given for a claim id.
@@ -480,6 +489,8 @@ pub trait Store: Send + Sync + 'static {
     async fn group(&self, id: group::Id) -> Result<Option<GroupRow>>;
     /// All jobs that wait, oldest first: for the board at start.
     async fn waiting_jobs(&self) -> Result<Vec<WaitingJob>>;
+    /// The jobs whose attempts hold devices.
+    async fn running_jobs(&self) -> Result<Vec<RunningJob>>;
     /// Numbers for `/metrics`.
     async fn gauges(&self) -> Result<Gauges>;
     /// Writes and reads, to prove that the store works.

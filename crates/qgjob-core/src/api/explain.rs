@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::model::group::Because;
 use crate::model::job::{self, Conclusion, Reason, Status};
+use crate::model::name::{AppVersionId, OrgId};
 
 /// Answer to `GET /jobs/{id}/explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,6 +22,21 @@ pub struct Explanation {
     pub reason: Option<Reason>,
     /// Why, most important first; never empty.
     pub reasons: Vec<Why>,
+    /// Who gets a device before it, while it waits: the first 5.
+    pub ahead: Vec<Ahead>,
+}
+
+/// Jobs that get a device before the one that is explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ahead {
+    /// Whose; none if the caller may not know.
+    pub org_id: Option<OrgId>,
+    /// For which app version; none if the caller may not know.
+    pub app_version_id: Option<AppVersionId>,
+    /// Their priority: 1 to 10.
+    pub priority: u8,
+    /// What weighs most for them.
+    pub because: Because,
 }
 
 /// One reason.
@@ -47,10 +64,24 @@ pub enum WhyCode {
     MatchingDevicesOffline,
     /// Devices fit, but all are busy.
     MatchingDevicesBusy,
+    /// An operator paused its org.
+    OrgPaused,
+    /// Its app version is paused.
+    AppVersionPaused,
+    /// Its org holds as many devices as it may.
+    OrgAtCap,
+    /// Its org holds more than its share of the devices, and others want some.
+    OrgOverShare,
+    /// It failed on the devices that are free; another one is to run it.
+    DevicesAvoided,
+    /// Other groups get a device first.
+    GroupsAhead,
     /// Jobs of its own group are before it.
     AheadInGroup,
-    /// A device that has the build is about to take it.
+    /// Devices have the build and work for its group; one more install would not pay.
     WaitsForWarmDevice,
+    /// A free device is about to take it.
+    AboutToStart,
     /// It is being run.
     Running,
     /// It is over.

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::device::Device;
 use super::name::{AppVersionId, OrgId};
-use super::selector::{Platform, Selector, Target};
+use super::selector::{Platform, Selector, Target, words};
 
 /// Number of a group, given by the store.
 pub type Id = i64;
@@ -27,17 +27,29 @@ pub struct Key {
 
 impl Key {
     /// Whether `device` may run the group's jobs, given the platform of the build when that is known.
-    /// An emulator, a simulator and a real device differ; `any` takes all but BrowserStack, which costs money
-    /// and so must be asked for.
     pub fn accepts(&self, device: &Device, build: Option<Platform>) -> bool {
-        let target = match self.target {
-            Target::Any => device.kind != Target::Browserstack,
-            target => device.kind == target,
-        };
-        target
+        self.target.takes(device.kind)
             && self.platform.is_none_or(|platform| platform == device.platform)
             && build.is_none_or(|platform| platform == device.platform)
             && device.serves.as_ref().is_none_or(|org| *org == self.org_id)
             && self.selector.matches(device)
     }
 }
+
+/// Why one group comes before another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Because {
+    /// Its org is within its share of the devices, the other is over it.
+    Share,
+    /// It was moved to the front.
+    Promoted,
+    /// It is more urgent.
+    Priority,
+    /// It waits longer.
+    Age,
+    /// It is smaller.
+    Size,
+}
+words!(Because, "reason to come first",
+    Share => "share", Promoted => "promoted", Priority => "priority", Age => "age", Size => "size");

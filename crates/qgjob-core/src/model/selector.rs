@@ -75,6 +75,17 @@ words!(Platform, "platform", Android => "android", Ios => "ios");
 words!(Target, "target",
     Any => "any", Emulator => "emulator", Device => "device", Simulator => "simulator", Browserstack => "browserstack");
 
+impl Target {
+    /// Whether a device of `kind` will do. An emulator, a simulator and a real device differ; `any` takes all but
+    /// BrowserStack, which costs money and so must be asked for.
+    pub fn takes(self, kind: Self) -> bool {
+        match self {
+            Self::Any => kind != Self::Browserstack,
+            target => kind == target,
+        }
+    }
+}
+
 /// Narrows a target: every part that is given must hold. Text form: `model=Pixel 7,os>=14,tag=ci`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

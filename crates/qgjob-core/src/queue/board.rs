@@ -1,75 +1,151 @@
-//! The board: what waits and what could run it, in memory. Soft state: rebuilt from the store at start, kept current
-//! by the store's events; the store's claim is what counts.
+//! The board: what waits and what could run it, in memory, as the server sees it. It follows the store's events, keeps
+//! apart what may not start yet, and asks [`super::placement`] who takes what. Soft state: rebuilt from the store at
+//! start; the store's claim is what counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod events;
+mod fleet;
+mod numbers;
+mod propose;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::first_placement::{self as placement, Candidate, Decision, Offer};
+pub use self::propose::Proposal;
+
+use self::numbers::Numbers;
+use super::placement::{self, App, Class, Placement, Version};
 use crate::model::build::Build;
 use crate::model::device::{self, Device};
-use crate::model::event::Fact;
-use crate::model::job::Status;
+use crate::model::name::{AppVersionId, OrgId};
 use crate::model::{group, job};
 
-/// A job that waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A job that waits, as the store tells it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
+    /// Its group.
+    pub group: group::Id,
     /// 1 to 10.
     pub priority: u8,
-    /// Since when it waits.
+    /// Since when it waits: a job that is queued again keeps its first time, and so its place.
     pub queued_at: Timestamp,
     /// Not before.
     pub not_before: Option<Timestamp>,
     /// Devices to avoid.
     pub avoid: Vec<device::Id>,
+    /// How long it should hold a device, the install apart; seconds.
+    pub predicted_s: f64,
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It waits, and may start.
+    Ready,
+    /// It waits, and may not start yet: a backoff, a missing build, a paused app version.
+    Aside,
+    /// A device runs it.
+    Runs(device::Id),
+    /// A device still holds it, but it is over: it was cancelled.
+    Over(device::Id),
+    /// Its attempt ended; whether it waits again is about to be told.
+    Between,
+}
+
+#[derive(Debug)]
+struct Job {
+    waiting: Waiting,
+    place: Place,
 }
 
 /// A group on the board.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Group {
     /// What its jobs have in common.
     pub key: group::Key,
     /// The build, once the label is bound.
     pub build: Option<Build>,
+    /// How long an install of the build should take; seconds.
+    pub install_s: f64,
     /// Its waiting jobs.
-    pub waiting: BTreeMap<job::Id, Waiting>,
+    pub waiting: BTreeSet<job::Id>,
     /// Devices that run a job of it.
     pub running: BTreeSet<device::Id>,
-    /// When a job of it was started last, as far as this board has seen.
-    started_at: Option<Timestamp>,
+}
+
+/// What a group is to the placement.
+#[derive(Debug, Clone, Copy)]
+struct Numbered {
+    org: placement::Org,
+    app: App,
+    version: Version,
+    class: Class,
 }
 
 /// What waits and what could run it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Board {
+    placement: Placement,
+    numbers: Numbers,
     groups: HashMap<group::Id, Group>,
+    jobs: HashMap<job::Id, Job>,
+    /// Jobs that wait out a backoff, by its end.
+    later: BTreeSet<(Timestamp, job::Id)>,
+    paused: HashSet<(OrgId, AppVersionId)>,
     devices: HashMap<device::Id, Device>,
+    /// Devices that asked and found nothing, and until when nothing can change for them by time alone.
+    told_to_wait: HashMap<device::Id, Option<f64>>,
+    /// Devices that are free and about to ask, and until when that is believed.
+    expected: HashMap<device::Id, Timestamp>,
+    /// Devices that found what an expected one has installed.
+    held_back: BTreeSet<device::Id>,
 }
 
-/// A claim that the store should be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proposal {
-    /// The device.
-    pub device: device::Id,
-    /// The group.
-    pub group: group::Id,
-    /// Whether jobs that avoid the device may be taken: no other device can serve them.
-    pub take_avoided: bool,
-}
+/// After so many more numbers than are in use, the board is worth building anew.
+const WORN_AT: usize = 100_000;
+
+/// What a job is thought to take of which nothing is known; seconds.
+pub const UNKNOWN_S: f64 = 60.0;
 
 impl Board {
-    /// Makes a group known, or its build.
-    pub fn put_group(&mut self, id: group::Id, key: group::Key, build: Option<Build>) {
-        let empty =
-            Group { key, build: None, waiting: BTreeMap::new(), running: BTreeSet::new(), started_at: None };
-        self.groups.entry(id).or_insert(empty).build = build;
+    /// A board with devices and nothing that waits.
+    pub fn new(parameters: placement::Parameters, devices: Vec<Device>, now: Timestamp) -> Self {
+        let mut board = Self {
+            placement: Placement::new(parameters),
+            numbers: Numbers::new(devices.iter().filter_map(|device| device.serves.clone())),
+            groups: HashMap::new(),
+            jobs: HashMap::new(),
+            later: BTreeSet::new(),
+            paused: HashSet::new(),
+            devices: HashMap::new(),
+            told_to_wait: HashMap::new(),
+            expected: HashMap::new(),
+            held_back: BTreeSet::new(),
+        };
+        board.expect(devices.iter().filter(|device| is_up(device)).map(|device| device.id), now);
+        board.put_devices(devices, now);
+        board
     }
 
-    /// Notes that a device runs a job of a known group.
-    pub fn put_running(&mut self, group: group::Id, device: device::Id) {
-        if let Some(group) = self.groups.get_mut(&group) {
-            group.running.insert(device);
+    /// Makes a group known, or its build.
+    pub fn put_group(
+        &mut self,
+        id: group::Id,
+        key: group::Key,
+        build: Option<Build>,
+        install_s: f64,
+        now: Timestamp,
+    ) {
+        let empty =
+            || Group { key, build: None, install_s, waiting: BTreeSet::new(), running: BTreeSet::new() };
+        let group = self.groups.entry(id).or_insert_with(empty);
+        group.install_s = install_s;
+        if group.build.is_none() && build.is_some() {
+            group.build = build;
+            let held_back: Vec<job::Id> = group.waiting.iter().copied().collect();
+            held_back.into_iter().for_each(|job| self.make_ready(job, now));
         }
     }
 
@@ -83,148 +159,59 @@ impl Board {
         self.groups.iter().filter(|(_, group)| group.build.is_none()).map(|(id, _)| *id).collect()
     }
 
-    /// Replaces what is known of the devices.
-    pub fn put_devices(&mut self, devices: impl IntoIterator<Item = Device>) {
-        self.devices = devices.into_iter().map(|device| (device.id, device)).collect();
-    }
-
     /// Adds a waiting job to a known group.
-    pub fn put_waiting(&mut self, group: group::Id, job: job::Id, waiting: Waiting) {
-        if let Some(group) = self.groups.get_mut(&group) {
-            group.waiting.insert(job, waiting);
+    pub fn put_waiting(&mut self, id: job::Id, waiting: Waiting, now: Timestamp) {
+        self.take_out(id, now);
+        let Some(group) = self.groups.get_mut(&waiting.group) else { return };
+        group.waiting.insert(id);
+        self.jobs.insert(id, Job { waiting, place: Place::Aside });
+        self.make_ready(id, now);
+    }
+
+    /// Adds a job of a known group that a device runs since `started_at`.
+    pub fn put_running(&mut self, id: job::Id, waiting: Waiting, device: device::Id, started_at: Timestamp) {
+        self.put_waiting(id, waiting, started_at);
+        self.start(id, device, started_at);
+    }
+
+    /// Lets the waiting jobs of an org for an app version rest, or lets them go on. What runs is not touched.
+    pub fn set_paused(&mut self, org: &OrgId, app_version: &AppVersionId, paused: bool, now: Timestamp) {
+        let version = (org.clone(), app_version.clone());
+        let changed = if paused { self.paused.insert(version) } else { self.paused.remove(&version) };
+        if !changed {
+            return;
         }
-    }
-
-    /// Removes a job that was claimed or is over, and forgets its group when that was the last.
-    pub fn remove(&mut self, group: group::Id, job: job::Id) {
-        if let Some(known) = self.groups.get_mut(&group) {
-            known.waiting.remove(&job);
-        }
-        self.forget_if_empty(group);
-    }
-
-    /// Follows an event of a job in a known group.
-    pub fn follow(&mut self, job: job::Id, at: Timestamp, fact: &Fact) {
-        match fact {
-            Fact::JobQueued { group_id, priority, not_before, avoid, .. } => {
-                let waiting = Waiting {
-                    priority: *priority,
-                    queued_at: at,
-                    not_before: *not_before,
-                    avoid: avoid.clone(),
-                };
-                self.put_waiting(*group_id, job, waiting);
-            }
-            Fact::JobStarted { group_id, device_id, .. } => {
-                if let Some(group) = self.groups.get_mut(group_id) {
-                    group.running.insert(*device_id);
-                    group.started_at = group.started_at.max(Some(at));
-                }
-                self.turn(*device_id, device::State::Idle, device::State::Busy);
-                self.remove(*group_id, job);
-            }
-            Fact::JobCompleted { group_id, from: Status::Queued | Status::Scheduled, .. } => {
-                self.remove(*group_id, job);
-            }
-            Fact::AttemptEnded { device_id, .. } => {
-                self.free(*device_id);
-                self.turn(*device_id, device::State::Busy, device::State::Idle);
-            }
-            _ => {}
-        }
-    }
-
-    fn free(&mut self, device: device::Id) {
-        for group in self.groups.values_mut() {
-            group.running.remove(&device);
-        }
-        self.groups.retain(|_, group| !group.waiting.is_empty() || !group.running.is_empty());
-    }
-
-    /// A device that is offline or drained stays so, whatever it runs.
-    fn turn(&mut self, device: device::Id, from: device::State, to: device::State) {
-        if let Some(device) = self.devices.get_mut(&device)
-            && device.state == from
-        {
-            device.state = to;
-        }
-    }
-
-    fn forget_if_empty(&mut self, id: group::Id) {
-        if self.groups.get(&id).is_some_and(|group| group.waiting.is_empty() && group.running.is_empty()) {
-            self.groups.remove(&id);
-        }
-    }
-
-    /// When the next backoff ends, or the next group has waited long enough for the devices that serve it.
-    pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let waiting = self.groups.values().flat_map(|group| group.waiting.values());
-        let backoffs = waiting.filter_map(|waiting| waiting.not_before);
-        let patience = self.groups.values().filter_map(|group| group.patient_until(now));
-        backoffs.chain(patience).filter(|due| *due > now).min()
-    }
-
-    /// What the asking devices should claim. Devices that are not known are left out, and so are those that an
-    /// operator took out: the store would refuse them, and the job would be kept from a device that may take it.
-    pub fn propose(&self, asking: &[device::Id], now: Timestamp) -> Vec<Proposal> {
-        let known = asking.iter().filter_map(|id| self.devices.get(id));
-        let asking: Vec<&Device> = known.filter(|device| is_up(device)).collect();
-        let ids: Vec<device::Id> = asking.iter().map(|device| device.id).collect();
-        let candidates =
-            self.groups.iter().filter_map(|(id, group)| self.candidate(*id, group, &asking, now));
-        let decisions = placement::place(&ids, candidates.collect(), now);
-        let take_avoided = |decision: &Decision| {
-            self.groups.get(&decision.group).is_some_and(|group| {
-                let willing = |waiting: &&Waiting| !waiting.avoid.contains(&decision.device);
-                !group.ready(now).any(|waiting| willing(&waiting))
-            })
-        };
-        let proposal = |decision: Decision| Proposal {
-            device: decision.device,
-            group: decision.group,
-            take_avoided: take_avoided(&decision),
-        };
-        decisions.into_iter().map(proposal).collect()
-    }
-
-    fn candidate(
-        &self,
-        id: group::Id,
-        group: &Group,
-        asking: &[&Device],
-        now: Timestamp,
-    ) -> Option<Candidate> {
-        let build = group.build.as_ref()?;
-        let ready = group.ready(now).count() as u32;
-        let priority = group.ready(now).map(|waiting| waiting.priority).max()?;
-        let oldest = group.ready(now).map(|waiting| waiting.queued_at).min()?;
-        let fitting: Vec<&Device> = self.fitting(group).filter(|device| is_up(device)).collect();
-        // A warm device that every job avoids is no reason for another one to wait.
-        let serving = fitting.iter().filter(|device| match device.state {
-            device::State::Idle => has(device, build) && group.has_job_for(device.id, &fitting, now),
-            _ => group.running.contains(&device.id),
-        });
-        let offer = |device: &&Device| {
-            if !group.key.accepts(device, Some(build.platform))
-                || !group.has_job_for(device.id, &fitting, now)
-            {
-                Offer::No
-            } else if has(device, build) {
-                Offer::Warm
+        let of_version =
+            |group: &&Group| group.key.org_id == *org && group.key.app_version_id == *app_version;
+        let waiting = self.groups.values().filter(of_version).flat_map(|group| group.waiting.iter().copied());
+        for job in waiting.collect::<Vec<_>>() {
+            if paused {
+                self.set_aside(job, now);
             } else {
-                Offer::Cold
+                self.make_ready(job, now);
             }
-        };
-        let serving = serving.count() as u32;
-        Some(Candidate {
-            group: id,
-            priority,
-            oldest,
-            ready,
-            serving,
-            patient_until: group.patient_until(now)?,
-            offers: asking.iter().map(offer).collect(),
-        })
+        }
+    }
+
+    /// Whether an org's jobs for an app version rest.
+    pub fn is_paused(&self, key: &group::Key) -> bool {
+        !self.paused.is_empty() && self.paused.contains(&(key.org_id.clone(), key.app_version_id.clone()))
+    }
+
+    /// A group.
+    pub fn group(&self, id: group::Id) -> Option<&Group> {
+        self.groups.get(&id)
+    }
+
+    /// All groups that have jobs.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values().filter(|group| !group.is_empty())
+    }
+
+    /// A job that waits.
+    pub fn waiting(&self, id: job::Id) -> Option<&Waiting> {
+        let job = self.jobs.get(&id)?;
+        matches!(job.place, Place::Ready | Place::Aside).then_some(&job.waiting)
     }
 
     /// Devices that fit the group, online or not.
@@ -233,34 +220,126 @@ impl Board {
         self.devices.values().filter(move |device| group.key.accepts(device, platform))
     }
 
-    /// A group.
-    pub fn group(&self, id: group::Id) -> Option<&Group> {
-        self.groups.get(&id)
+    /// Why a job waits that the placement knows; none if something else holds it back.
+    pub fn why(&self, job: job::Id, now: Timestamp) -> Option<placement::Why> {
+        self.placement.why(job, seconds(now))
     }
 
-    /// All groups.
-    pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.groups.values()
+    /// What a group of the placement is to people: the first of the groups that are one to it.
+    pub fn named(&self, key: &placement::GroupKey) -> Option<&group::Key> {
+        let is_it = |group: &&Group| self.numbers.are_of(key, group);
+        let mut groups: Vec<&Group> = self.groups.values().filter(is_it).collect();
+        groups.sort_by_key(|group| &group.key);
+        groups.first().map(|group| &group.key)
+    }
+
+    /// Whether so much came and went that the board should be built anew: what it numbers it never forgets.
+    pub fn is_worn(&self) -> bool {
+        self.numbers.given() > WORN_AT + 4 * (self.groups.len() + self.devices.len())
+    }
+
+    /// Gives a waiting job to the placement, unless something holds it back.
+    fn make_ready(&mut self, id: job::Id, now: Timestamp) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.place == Place::Aside) else { return };
+        if let Some(due) = job.waiting.not_before.filter(|due| *due > now) {
+            self.later.insert((due, id));
+            return;
+        }
+        let Some(group) = self.groups.get(&job.waiting.group) else { return };
+        if group.build.is_some() && !self.is_paused(&group.key) {
+            self.enqueue(id, now);
+        }
+    }
+
+    /// Gives a waiting job of a group with a build to the placement.
+    fn enqueue(&mut self, id: job::Id, now: Timestamp) {
+        let Some(group) = self.jobs.get(&id).map(|job| job.waiting.group) else { return };
+        let Some(numbered) = self.numbered(group, now) else { return };
+        let (Some(job), Some(group)) = (self.jobs.get_mut(&id), self.groups.get(&group)) else { return };
+        job.place = Place::Ready;
+        let waiting = &job.waiting;
+        let waiting = placement::Waiting {
+            group: placement::GroupKey {
+                org: numbered.org,
+                version: numbered.version,
+                class: numbered.class,
+                priority: waiting.priority,
+            },
+            app: numbered.app,
+            install_s: group.install_s,
+            predicted_s: waiting.predicted_s,
+            enqueued_at: seconds(waiting.queued_at),
+            barred: waiting.avoid.clone(),
+        };
+        self.placement.enqueue(id, waiting, seconds(now));
+    }
+
+    /// Takes a waiting job from the placement, and keeps it.
+    fn set_aside(&mut self, id: job::Id, now: Timestamp) {
+        if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.place == Place::Ready) {
+            job.place = Place::Aside;
+            self.placement.remove(id, seconds(now));
+        }
+    }
+
+    /// Forgets a job, and its group if that was the last.
+    fn forget(&mut self, id: job::Id, now: Timestamp) {
+        let Some(group) = self.take_out(id, now) else { return };
+        if self.groups.get(&group).is_some_and(Group::is_empty) {
+            self.groups.remove(&group);
+        }
+    }
+
+    /// Takes a job from wherever it is; answers its group.
+    fn take_out(&mut self, id: job::Id, now: Timestamp) -> Option<group::Id> {
+        let job = self.jobs.remove(&id)?;
+        if let Some(due) = job.waiting.not_before {
+            self.later.remove(&(due, id));
+        }
+        self.placement.remove(id, seconds(now));
+        if let Some(group) = self.groups.get_mut(&job.waiting.group) {
+            group.waiting.remove(&id);
+            if let Place::Runs(device) | Place::Over(device) = job.place {
+                group.running.remove(&device);
+            }
+        }
+        Some(job.waiting.group)
+    }
+
+    /// A device runs a job.
+    fn start(&mut self, id: job::Id, device: device::Id, now: Timestamp) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if job.place == Place::Aside {
+            // The store knew better what holds it back.
+            self.enqueue(id, now);
+        }
+        let at = seconds(now);
+        if self.placement.start(device, &[id], at) == Err(placement::NotStarted::Busy(device)) {
+            // What this device was thought to run, another server knew better.
+            self.placement.undo(device, at);
+            let _ = self.placement.start(device, &[id], at);
+        }
+        if self.placement.device_of(id) != Some(device) {
+            // The device is not known yet; the job must not go to another.
+            self.placement.remove(id, at);
+        }
+        self.told_to_wait.remove(&device);
+        self.expected.remove(&device);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.place = Place::Runs(device);
+        if let Some(due) = job.waiting.not_before {
+            self.later.remove(&(due, id));
+        }
+        if let Some(group) = self.groups.get_mut(&job.waiting.group) {
+            group.waiting.remove(&id);
+            group.running.insert(device);
+        }
     }
 }
 
 impl Group {
-    fn ready(&self, now: Timestamp) -> impl Iterator<Item = &Waiting> {
-        self.waiting.values().filter(move |waiting| waiting.not_before.is_none_or(|due| due <= now))
-    }
-
-    /// Until when its jobs may wait for the devices that serve it; none when no job may start at `now`.
-    pub fn patient_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let since = |waiting: &Waiting| waiting.not_before.max(Some(waiting.queued_at));
-        let oldest = self.ready(now).map(since).min()?;
-        Some(self.started_at.max(oldest)? + placement::PATIENCE)
-    }
-
-    /// Whether a job may start on the device: one that does not avoid it, or one that avoids all that fit.
-    fn has_job_for(&self, device: device::Id, fitting: &[&Device], now: Timestamp) -> bool {
-        self.ready(now).any(|waiting| {
-            !waiting.avoid.contains(&device) || fitting.iter().all(|other| waiting.avoid.contains(&other.id))
-        })
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
     }
 }
 
@@ -274,165 +353,12 @@ pub fn has(device: &Device, build: &Build) -> bool {
     device.ledger.iter().any(|installed| installed.sha256 == build.sha256)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::agent;
-    use crate::model::device::{Installed, Proof, State};
-    use crate::model::selector::{Platform, Selector, Target};
-    use crate::model::sha256::Sha256;
+/// A moment as the placement counts it: seconds since 1970.
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
+}
 
-    fn now() -> Timestamp {
-        "2026-11-22T10:00:00Z".parse().unwrap()
-    }
-
-    fn build(version: u8) -> Build {
-        Build {
-            sha256: Sha256([version; 32]),
-            size_bytes: 1,
-            platform: Platform::Android,
-            app_id: "dev.qgjob.demo".to_owned(),
-            version_name: version.to_string(),
-            version_code: version.to_string(),
-            launch_activity: None,
-        }
-    }
-
-    fn device(id: u128, kind: Target, installed: Option<u8>) -> Device {
-        let entry = |version| Installed {
-            app_id: "dev.qgjob.demo".to_owned(),
-            sha256: Sha256([version; 32]),
-            proof: Proof::DeviceHash,
-            verified_at: now(),
-        };
-        Device {
-            id: device::Id(id),
-            agent_id: agent::Id(1),
-            serves: None,
-            name: format!("phone-{id}"),
-            serial: id.to_string(),
-            platform: Platform::Android,
-            kind,
-            model: "Pixel 7".to_owned(),
-            os_version: "14".to_owned(),
-            tags: BTreeSet::new(),
-            state: State::Idle,
-            note: None,
-            ledger: installed.map(entry).into_iter().collect(),
-            attempt_id: None,
-            seen_at: now(),
-        }
-    }
-
-    fn key(target: Target) -> group::Key {
-        group::Key {
-            org_id: "qualgent".parse().unwrap(),
-            app_version_id: "xyz123".parse().unwrap(),
-            platform: None,
-            target,
-            selector: Selector::default(),
-        }
-    }
-
-    fn waiting(avoid: &[u128], not_before: Option<Timestamp>) -> Waiting {
-        let avoid = avoid.iter().map(|id| device::Id(*id)).collect();
-        Waiting { priority: 5, queued_at: now(), not_before, avoid }
-    }
-
-    fn board(devices: Vec<Device>, avoid: &[u128]) -> Board {
-        let mut board = Board::default();
-        board.put_devices(devices);
-        board.put_group(1, key(Target::Any), Some(build(1)));
-        board.put_waiting(1, job::Id(1), waiting(avoid, None));
-        board
-    }
-
-    #[test]
-    fn the_device_that_has_the_build_takes_the_job() {
-        let board = board(vec![device(1, Target::Device, None), device(2, Target::Device, Some(1))], &[]);
-        let proposals = board.propose(&[device::Id(1), device::Id(2)], now());
-        assert_eq!(proposals, [Proposal { device: device::Id(2), group: 1, take_avoided: false }]);
-        assert_eq!(board.propose(&[device::Id(1)], now()), [], "the idle warm device is about to ask");
-    }
-
-    #[test]
-    fn a_failed_device_is_avoided_while_another_can_serve() {
-        let both = board(vec![device(1, Target::Device, Some(1)), device(2, Target::Device, None)], &[1]);
-        assert_eq!(both.propose(&[device::Id(1)], now()), []);
-        let alone = board(vec![device(1, Target::Device, Some(1))], &[1]);
-        assert_eq!(
-            alone.propose(&[device::Id(1)], now()),
-            [Proposal { device: device::Id(1), group: 1, take_avoided: true }]
-        );
-    }
-
-    #[test]
-    fn a_warm_device_that_failed_does_not_keep_the_job_from_a_cold_one() {
-        let both = board(vec![device(1, Target::Device, Some(1)), device(2, Target::Device, None)], &[1]);
-        let proposals = both.propose(&[device::Id(1), device::Id(2)], now());
-        assert_eq!(proposals, [Proposal { device: device::Id(2), group: 1, take_avoided: false }]);
-    }
-
-    #[test]
-    fn an_offline_device_is_no_alternative_to_the_failed_one() {
-        let other = Device { state: State::Offline, ..device(2, Target::Device, None) };
-        let board = board(vec![device(1, Target::Device, Some(1)), other], &[1]);
-        assert_eq!(board.propose(&[device::Id(1)], now()).len(), 1);
-    }
-
-    #[test]
-    fn a_drained_device_takes_no_job_from_one_that_may_run_it() {
-        let drained = Device { state: State::Drained, ..device(1, Target::Device, Some(1)) };
-        let board = board(vec![drained, device(2, Target::Device, None)], &[]);
-        let proposals = board.propose(&[device::Id(1), device::Id(2)], now());
-        assert_eq!(proposals, [Proposal { device: device::Id(2), group: 1, take_avoided: false }]);
-    }
-
-    #[test]
-    fn a_job_in_backoff_waits_for_its_time() {
-        let due = now() + jiff::SignedDuration::from_secs(5);
-        let mut board = board(vec![device(1, Target::Device, None)], &[]);
-        board.put_waiting(1, job::Id(1), waiting(&[], Some(due)));
-        assert_eq!(board.propose(&[device::Id(1)], now()), []);
-        assert_eq!(board.next_due(now()), Some(due));
-        assert_eq!(board.propose(&[device::Id(1)], due).len(), 1);
-    }
-
-    #[test]
-    fn a_label_without_a_build_waits() {
-        let mut board = board(vec![device(1, Target::Device, None)], &[]);
-        board.put_group(1, key(Target::Any), None);
-        assert_eq!(board.propose(&[device::Id(1)], now()), []);
-        assert_eq!(board.without_build(), [1]);
-    }
-
-    #[test]
-    fn targets_are_kept_apart() {
-        let mut board = board(vec![device(1, Target::Emulator, None)], &[]);
-        board.put_group(2, key(Target::Device), Some(build(1)));
-        board.put_waiting(2, job::Id(2), waiting(&[], None));
-        board.remove(1, job::Id(1));
-        assert_eq!(board.propose(&[device::Id(1)], now()), []);
-        assert!(!board.knows(1), "a group without jobs is forgotten");
-    }
-
-    #[test]
-    fn a_busy_device_serves_its_group_until_its_attempt_ends() {
-        let mut board = board(vec![device(1, Target::Device, Some(1)), device(2, Target::Device, None)], &[]);
-        let started = Fact::JobStarted {
-            group_id: 1,
-            attempt_id: crate::model::attempt::Id(1),
-            number: 1,
-            agent_id: agent::Id(1),
-            device_id: device::Id(1),
-            device_name: "phone-1".to_owned(),
-        };
-        board.follow(job::Id(1), now(), &started);
-        board.put_devices([
-            Device { state: State::Busy, ..device(1, Target::Device, Some(1)) },
-            device(2, Target::Device, None),
-        ]);
-        board.put_waiting(1, job::Id(2), waiting(&[], None));
-        assert_eq!(board.propose(&[device::Id(2)], now()), [], "one job more is not worth an install");
-    }
+/// The first millisecond that is not before a moment of the placement; none beyond the calendar.
+fn timestamp(seconds: f64) -> Option<Timestamp> {
+    Timestamp::from_millisecond((seconds * 1000.0).ceil() as i64).ok()
 }

@@ -44,7 +44,7 @@ pub use self::changes::NotStarted;
 pub use self::decide::{Decision, Run};
 pub use self::fleet::{DeviceState, Installed};
 pub use self::parameters::Parameters;
-pub use self::why::{Ahead, Because, Reason, Why};
+pub use self::why::{Ahead, Reason, Why};
 
 use self::fleet::Known;
 use self::group::{Crowd, Group, Job, Slot};

@@ -1,10 +1,12 @@
 //! Why a job waits, read from the board.
 
-use qgjob_core::api::explain::{Why, WhyCode};
+use jiff::{SignedDuration, Timestamp};
+use qgjob_core::api::explain::{Ahead, Why, WhyCode};
 use qgjob_core::api::queue::GroupView;
 use qgjob_core::model::device::{Device, State};
 use qgjob_core::model::job::{Job, Status};
-use qgjob_core::queue::board::{self, Group};
+use qgjob_core::queue::board::{self, Board, Group};
+use qgjob_core::queue::placement::{self, Reason};
 
 use super::Dispatch;
 use crate::store::Scope;
@@ -13,109 +15,182 @@ impl Dispatch {
     /// The groups with waiting or running jobs that the scope sees, those that wait longest first.
     pub fn queue(&self, scope: &Scope) -> Vec<GroupView> {
         let board = self.board();
-        let mut views: Vec<GroupView> = board
-            .groups()
-            .filter(|group| scope.sees(&group.key.org_id))
-            .map(|group| GroupView {
-                key: group.key.clone(),
-                app_sha256: group.build.as_ref().map(|build| build.sha256),
-                queued: group.waiting.len() as u32,
-                running: group.running.len() as u32,
-                top_priority: group.waiting.values().map(|waiting| waiting.priority).max(),
-                oldest_queued_at: group.waiting.values().map(|waiting| waiting.queued_at).min(),
-                warm_devices: warm(group, &board.fitting(group).collect::<Vec<_>>()),
-            })
-            .collect();
+        let seen = board.groups().filter(|group| scope.sees(&group.key.org_id));
+        let mut views: Vec<GroupView> = seen.map(|group| view(&board, group)).collect();
         views.sort_by(|a, b| (a.oldest_queued_at, &a.key).cmp(&(b.oldest_queued_at, &b.key)));
         views
     }
 
-    /// Why a scheduled or queued job waits, most important first; never empty.
-    pub fn explain(&self, job: &Job) -> Vec<Why> {
+    /// Why a scheduled or queued job waits, most important first and never empty, and who is before it. Of orgs that
+    /// the scope does not see it tells no name.
+    pub fn explain(&self, scope: &Scope, job: &Job) -> (Vec<Why>, Vec<Ahead>) {
         let now = self.clock.now();
-        let because = |code, detail: String| Why { code, detail };
-        let mut reasons = Vec::new();
         if job.status == Status::Scheduled
             && let Some(due) = job.not_before
         {
-            return vec![because(WhyCode::NotDue, format!("it is scheduled for {due}"))];
-        }
-        if let Some(due) = job.not_before.filter(|due| *due > now) {
-            let why = job.reason.map_or("an attempt ended early", |reason| reason.as_str());
-            reasons
-                .push(because(WhyCode::Backoff, format!("after {why} it is tried again, not before {due}")));
+            return (vec![because(WhyCode::NotDue, format!("it is scheduled for {due}"))], vec![]);
         }
         let board = self.board();
-        let Some(group) = board.groups().find(|group| group.waiting.contains_key(&job.id)) else {
-            reasons.push(because(WhyCode::WaitsForWarmDevice, "it is about to start".to_owned()));
-            return reasons;
+        let waits_in = board.waiting(job.id).and_then(|waiting| board.group(waiting.group));
+        let Some(group) = waits_in else {
+            return (vec![because(WhyCode::AboutToStart, "it is about to start".to_owned())], vec![]);
         };
-        if group.build.is_none() {
-            let detail = format!(
-                "app version {} has no build yet: upload it with `qgjob app upload --app-version-id={} <file>`",
-                job.app_version_id, job.app_version_id
-            );
-            reasons.push(because(WhyCode::BuildMissing, detail));
-            return reasons;
-        }
-        let fitting: Vec<&Device> = board.fitting(group).collect();
-        let up: Vec<&Device> = fitting.iter().copied().filter(|device| board::is_up(device)).collect();
-        if fitting.is_empty() {
-            let wanted = match job.spec.selector.is_empty() {
-                true => job.spec.target.to_string(),
-                false => format!("{} with {}", job.spec.target, job.spec.selector),
+        let mut reasons = held_back(&board, group, job, now);
+        let why = board.why(job.id, now);
+        if reasons.is_empty() {
+            reasons = match &why {
+                Some(why) => told(&board, group, job, why),
+                None => vec![because(WhyCode::AboutToStart, "a device is about to start it".to_owned())],
             };
-            let detail = format!("no device that is known fits target {wanted} and the build's platform");
-            reasons.push(because(WhyCode::NoMatchingDevice, detail));
-            return reasons;
         }
-        if up.is_empty() {
-            let all: Vec<String> =
-                fitting.iter().map(|device| format!("{} is {}", device.name, device.state)).collect();
-            reasons.push(because(WhyCode::MatchingDevicesOffline, all.join(", ")));
-            return reasons;
-        }
-        let own = &group.waiting[&job.id];
-        let ahead = group.waiting.iter().filter(|(id, other)| {
-            (std::cmp::Reverse(other.priority), other.queued_at, **id)
-                < (std::cmp::Reverse(own.priority), own.queued_at, job.id)
-        });
-        match ahead.count() {
-            0 => {}
-            1 => reasons.push(because(WhyCode::AheadInGroup, "1 job of its group is before it".to_owned())),
-            n => reasons.push(because(WhyCode::AheadInGroup, format!("{n} jobs of its group are before it"))),
-        }
-        let busy = up.iter().filter(|device| device.state == State::Busy);
-        if busy.clone().count() == up.len() {
-            let names: Vec<&str> = busy.map(|device| device.name.as_str()).collect();
-            let detail = format!("every device that fits is busy: {}", names.join(", "));
-            reasons.push(because(WhyCode::MatchingDevicesBusy, detail));
-        } else if reasons.is_empty() {
-            let idle: Vec<&Device> =
-                up.iter().copied().filter(|device| device.state == State::Idle).collect();
-            let detail = match (warm(group, &idle), warm(group, &up)) {
-                (idle, _) if !idle.is_empty() => {
-                    format!("{} already has the build and is about to take it", idle.join(" or "))
-                }
-                (_, busy) if busy.is_empty() => "a free device is about to take it".to_owned(),
-                (_, busy) => {
-                    let other = group.patient_until(now).map_or_else(String::new, |until| {
-                        format!("; if nothing of its group starts until {until}, another device installs the build")
-                    });
-                    format!("it is held for {}, which has the build and is busy{other}", busy.join(" or "))
-                }
-            };
-            reasons.push(because(WhyCode::WaitsForWarmDevice, detail));
-        }
-        reasons
+        let ahead = why.map(|why| why.ahead).unwrap_or_default();
+        (reasons, ahead.iter().map(|ahead| who(&board, scope, ahead)).collect())
     }
 }
 
-fn warm(group: &Group, devices: &[&Device]) -> Vec<String> {
-    let has = |device: &&&Device| {
+fn because(code: WhyCode, detail: String) -> Why {
+    Why { code, detail }
+}
+
+fn view(board: &Board, group: &Group) -> GroupView {
+    let waiting = || group.waiting.iter().filter_map(|job| board.waiting(*job));
+    GroupView {
+        key: group.key.clone(),
+        app_sha256: group.build.as_ref().map(|build| build.sha256),
+        queued: group.waiting.len() as u32,
+        running: group.running.len() as u32,
+        top_priority: waiting().map(|waiting| waiting.priority).max(),
+        oldest_queued_at: waiting().map(|waiting| waiting.queued_at).min(),
+        warm_devices: warm(group, board.fitting(group)),
+    }
+}
+
+/// What keeps the job from the placement, or leaves the placement nothing to decide.
+fn held_back(board: &Board, group: &Group, job: &Job, now: Timestamp) -> Vec<Why> {
+    let mut reasons = Vec::new();
+    if let Some(due) = job.not_before.filter(|due| *due > now) {
+        let why = job.reason.map_or("an attempt ended early", |reason| reason.as_str());
+        reasons.push(because(WhyCode::Backoff, format!("after {why} it is tried again, not before {due}")));
+    }
+    let label = &job.app_version_id;
+    if board.is_paused(&group.key) {
+        let detail = format!("app version {label} is paused");
+        reasons.push(because(WhyCode::AppVersionPaused, detail));
+    }
+    if group.build.is_none() {
+        let detail = format!(
+            "app version {label} has no build yet: upload it with `qgjob app upload --app-version-id={label} <file>`"
+        );
+        reasons.push(because(WhyCode::BuildMissing, detail));
+    } else if board.fitting(group).next().is_none() {
+        let wanted = match job.spec.selector.is_empty() {
+            true => job.spec.target.to_string(),
+            false => format!("{} with {}", job.spec.target, job.spec.selector),
+        };
+        let detail = format!("no device that is known fits target {wanted} and the build's platform");
+        reasons.push(because(WhyCode::NoMatchingDevice, detail));
+    }
+    reasons
+}
+
+/// What the placement says, with names.
+fn told(board: &Board, group: &Group, job: &Job, why: &placement::Why) -> Vec<Why> {
+    let fitting: Vec<&Device> = board.fitting(group).collect();
+    let mut reasons: Vec<Why> =
+        why.reasons.iter().map(|reason| in_words(reason, group, job, &fitting)).collect();
+    if why.groups_ahead > 0 {
+        reasons.push(because(
+            WhyCode::GroupsAhead,
+            counted(why.groups_ahead, "group gets", "groups get", "a device first"),
+        ));
+    }
+    if why.jobs_ahead > 0 {
+        reasons.push(because(
+            WhyCode::AheadInGroup,
+            counted(why.jobs_ahead, "job", "jobs", "of its group before it"),
+        ));
+    }
+    reasons
+}
+
+fn in_words(reason: &Reason, group: &Group, job: &Job, fitting: &[&Device]) -> Why {
+    let org = &group.key.org_id;
+    let in_state = |wanted: State| {
+        let names = fitting.iter().filter(|device| device.state == wanted).map(|device| device.name.as_str());
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        names.join(", ")
+    };
+    match reason {
+        Reason::OrgPaused => because(WhyCode::OrgPaused, format!("org {org} is paused")),
+        Reason::VersionPaused => {
+            because(WhyCode::AppVersionPaused, format!("app version {} is paused", job.app_version_id))
+        }
+        Reason::OrgAtCap { running, cap } => because(
+            WhyCode::OrgAtCap,
+            format!("org {org} runs {running} jobs and may run at most {cap} at a time"),
+        ),
+        Reason::NoDeviceUp { .. } => {
+            let all = fitting.iter().map(|device| format!("{} is {}", device.name, device.state));
+            let mut all: Vec<String> = all.collect();
+            all.sort_unstable();
+            because(WhyCode::MatchingDevicesOffline, all.join(", "))
+        }
+        Reason::Served { devices, work_s, worth_s, joins_at } => {
+            let names = warm(group, fitting.iter().copied()).join(", ");
+            let (verb, them) = if *devices == 1 { ("works", "it has") } else { ("work", "they have") };
+            let until = Timestamp::from_millisecond((joins_at * 1000.0) as i64).unwrap_or(Timestamp::MAX);
+            let detail = format!(
+                "{names} {verb} for its group, and {them} {} left of it; another device installs the build if that \
+                 becomes more than {}, or if nothing of the group starts until {until:.0}",
+                span(*work_s),
+                span(*worth_s)
+            );
+            because(WhyCode::WaitsForWarmDevice, detail)
+        }
+        Reason::OrgOverShare { running, most } => {
+            let detail = format!(
+                "org {org} holds {running} devices, its share is {most:.0} while others have jobs, and those get the next ones"
+            );
+            because(WhyCode::OrgOverShare, detail)
+        }
+        Reason::Busy { .. } => {
+            let detail = format!("every device that fits is busy: {}", in_state(State::Busy));
+            because(WhyCode::MatchingDevicesBusy, detail)
+        }
+        Reason::Barred { .. } => {
+            let detail = format!("it failed on {}, and another device is to run it", in_state(State::Idle));
+            because(WhyCode::DevicesAvoided, detail)
+        }
+        Reason::Free { .. } => {
+            because(WhyCode::AboutToStart, format!("{} may take it and is free", in_state(State::Idle)))
+        }
+    }
+}
+
+fn who(board: &Board, scope: &Scope, ahead: &placement::Ahead) -> Ahead {
+    let key = board.named(&ahead.group).filter(|key| scope.sees(&key.org_id));
+    Ahead {
+        org_id: key.map(|key| key.org_id.clone()),
+        app_version_id: key.map(|key| key.app_version_id.clone()),
+        priority: ahead.group.priority,
+        because: ahead.because,
+    }
+}
+
+fn counted(number: usize, one: &str, many: &str, what: &str) -> String {
+    format!("{number} {} {what}", if number == 1 { one } else { many })
+}
+
+fn span(seconds: f64) -> String {
+    format!("{:#}", SignedDuration::from_secs(seconds.round() as i64))
+}
+
+fn warm<'a>(group: &Group, devices: impl Iterator<Item = &'a Device>) -> Vec<String> {
+    let has = |device: &&Device| {
         board::is_up(device) && group.build.as_ref().is_some_and(|build| board::has(device, build))
     };
-    let mut names: Vec<String> = devices.iter().filter(has).map(|device| device.name.clone()).collect();
+    let mut names: Vec<String> = devices.filter(has).map(|device| device.name.clone()).collect();
     names.sort();
     names
 }

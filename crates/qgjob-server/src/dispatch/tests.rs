@@ -9,6 +9,7 @@ use qgjob_core::model::selector::{Platform, Target};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{self, Kind, Token};
 use qgjob_core::model::{agent, attempt, device, job, run};
+use qgjob_core::queue::placement::Parameters;
 use tokio_util::sync::CancellationToken;
 
 use super::Dispatch;
@@ -82,7 +83,9 @@ impl Rack {
         };
         let session = (token(Kind::Agent, Some(agent)), Sha256([8; 32]));
         store.register_agent(now, Sha256([7; 32]), registered, session).await.unwrap().unwrap();
-        let dispatch = Dispatch::start(store.clone(), Arc::new(SystemClock), LEASE).await.unwrap();
+        let dispatch = Dispatch::start(store.clone(), Arc::new(SystemClock), LEASE, Parameters::default())
+            .await
+            .unwrap();
         let stop = CancellationToken::new();
         tokio::spawn({
             let (dispatch, stop) = (dispatch.clone(), stop.clone());

@@ -252,10 +252,12 @@ pub async fn explain(
     Path(id): Path<String>,
 ) -> Result<Json<Explanation>, Rejection> {
     let (job, facts) = find(&app, &member.scope, &id).await?;
-    let reasons = match job.status {
-        Status::Scheduled | Status::Queued => app.dispatch.explain(&job),
-        Status::Running => vec![Why { code: WhyCode::Running, detail: runs_where(&job, &facts) }],
-        Status::Completed => vec![Why { code: WhyCode::Ended, detail: ended_how(&job) }],
+    let (reasons, ahead) = match job.status {
+        Status::Scheduled | Status::Queued => app.dispatch.explain(&member.scope, &job),
+        Status::Running => {
+            (vec![Why { code: WhyCode::Running, detail: runs_where(&job, &facts) }], Vec::new())
+        }
+        Status::Completed => (vec![Why { code: WhyCode::Ended, detail: ended_how(&job) }], Vec::new()),
     };
     let Job { id: job_id, status, conclusion, reason, .. } = job;
     Ok(Json(Explanation {
@@ -265,6 +267,7 @@ pub async fn explain(
         conclusion,
         reason,
         reasons,
+        ahead,
     }))
 }
 

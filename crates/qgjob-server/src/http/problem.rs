@@ -230,9 +230,14 @@ mod tests {
         let clock = std::sync::Arc::new(SystemClock);
         let config = crate::config::Config::default();
         let app = std::sync::Arc::new(Parts {
-            dispatch: crate::dispatch::Dispatch::start(store.clone(), clock.clone(), config.lease)
-                .await
-                .unwrap(),
+            dispatch: crate::dispatch::Dispatch::start(
+                store.clone(),
+                clock.clone(),
+                config.lease,
+                config.placement,
+            )
+            .await
+            .unwrap(),
             blobs: std::sync::Arc::new(blobs::disk::Disk::open(folder).unwrap()),
             uploads: blobs::uploads::Uploads::open(folder).unwrap(),
             logs: logs::Logs::open(folder, 1).unwrap(),

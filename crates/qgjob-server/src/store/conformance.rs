@@ -41,9 +41,9 @@ properties! {
     submitting: a_run_of_a_thousand_is_there_at_once a_key_makes_one_run a_key_with_another_request_is_refused
         a_cancelled_key_makes_a_cancelled_run a_bundle_must_be_uploaded a_batch_is_answered_item_by_item
         keys_and_bundles_belong_to_their_org a_scheduled_run_waits;
-    claiming: urgent_first_then_oldest no_build_no_lease a_device_has_one_attempt a_repeat_gets_the_same_lease
-        a_device_must_be_free_and_known epochs_rise a_lease_holds_all_that_is_needed avoided_devices_come_last
-        a_group_takes_only_its_devices claims_at_once_share_the_jobs;
+    claiming: a_job_is_leased_once_and_only_while_it_waits no_build_no_lease a_device_has_one_attempt a_repeat_gets_the_same_lease
+        a_device_must_be_free_and_known epochs_rise a_lease_holds_all_that_is_needed a_job_in_backoff_waits
+        the_board_learns_who_runs_what a_group_takes_only_its_devices claims_at_once_share_the_jobs;
     ending: a_pass_needs_its_tries a_failed_test_is_final infrastructure_is_tried_again_elsewhere
         a_repeated_finish_answers_alike a_late_finish_changes_nothing a_released_job_costs_nothing
         a_run_ends_with_its_last_job installs_are_counted_once an_install_is_in_the_ledger_at_once reports_need_the_lease artifacts_are_kept_once;

@@ -52,8 +52,8 @@ use self::transaction::{Numbers, Tx, Verb};
 use self::writer::{Command, Writer};
 use super::{
     Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Forgotten, Gauges, GroupRow,
-    JobFacts, JobFilter, Listed, PhaseChange, Report, Result, Rules, RunFilter, Scope, Seen, SeenReply,
-    Store, Submission, Swept, WaitingJob,
+    JobFacts, JobFilter, Listed, PhaseChange, Report, Result, Rules, RunFilter, RunningJob, Scope, Seen,
+    SeenReply, Store, Submission, Swept, WaitingJob,
 };
 
 /// Commands that may wait for the writer before callers have to wait to hand theirs over.
@@ -479,6 +479,10 @@ impl Store for Sqlite {
 
     async fn waiting_jobs(&self) -> Result<Vec<WaitingJob>> {
         self.reads.run(read::waiting_jobs).await
+    }
+
+    async fn running_jobs(&self) -> Result<Vec<RunningJob>> {
+        self.reads.run(read::running_jobs).await
     }
 
     async fn gauges(&self) -> Result<Gauges> {

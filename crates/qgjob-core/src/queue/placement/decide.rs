@@ -137,6 +137,14 @@ impl Placement {
         waiting.into_iter().filter(may_find).collect()
     }
 
+    /// Whether a device that is up and free has the version of a job and may run it.
+    pub fn could_go_on_with(&self, device: device::Id, job: job::Id) -> bool {
+        let (Some(known), Some(job)) = (self.devices.get(&device), self.jobs.get(&job)) else { return false };
+        let key = self.group(job.group).key;
+        let meets = known.state.has(key.version) && known.state.classes.contains(&key.class);
+        known.state.up && known.hold.is_none() && meets && !self.is_barred(device, job, key.class)
+    }
+
     /// Whether a device leaves a version that it has, for a group whose version it must install.
     fn leaves(&self, warm: Candidate, cold: Candidate, now: f64) -> bool {
         let break_after_s = self.parameters.break_after_s;

@@ -1,8 +1,9 @@
-//! Why a job waits. Reads only; costs O(devices) and a look at the groups before it.
+//! Why a job waits. Reads only; costs O(devices) and a look at the groups and jobs before it.
 
 use super::group::{Group, Slot, Wants};
 use super::seconds::moment;
 use super::{GroupKey, Placement};
+use crate::model::group::Because;
 use crate::model::job;
 
 /// How many of the groups before a job are named.
@@ -21,6 +22,8 @@ pub struct Why {
     pub groups_ahead: usize,
     /// The first 5 of them.
     pub ahead: Vec<Ahead>,
+    /// Jobs of its own group that start before it.
+    pub jobs_ahead: usize,
 }
 
 /// One thing that keeps a job.
@@ -86,21 +89,6 @@ pub struct Ahead {
     pub because: Because,
 }
 
-/// Why one group comes before another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Because {
-    /// Its org is within its share of the pool, the other is over it.
-    Share,
-    /// It was moved to the front.
-    Promoted,
-    /// It is more urgent.
-    Priority,
-    /// It waits longer.
-    Age,
-    /// It is smaller.
-    Size,
-}
-
 impl Placement {
     /// Why a job waits; none if it does not.
     pub fn why(&self, id: job::Id, now: f64) -> Option<Why> {
@@ -161,7 +149,8 @@ impl Placement {
         let mut ahead = self.ahead_of(group, job.group);
         let groups_ahead = ahead.len();
         ahead.truncate(NAMED);
-        Some(Why { reasons, groups_ahead, ahead })
+        let jobs_ahead = group.pending.iter().take_while(|other| *other != id).count();
+        Some(Why { reasons, groups_ahead, ahead, jobs_ahead })
     }
 
     fn ahead_of(&self, group: &Group, slot: Slot) -> Vec<Ahead> {

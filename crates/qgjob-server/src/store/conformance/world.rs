@@ -206,14 +206,13 @@ impl World {
         self.store.agents_seen(self.now, vec![seen]).await.expect("the store works").remove(0)
     }
 
-    pub fn claim_of(&mut self, rack: &Rack, device: usize, group_id: group::Id) -> Claim {
+    pub fn claim_of(&mut self, rack: &Rack, device: usize, job_id: job::Id) -> Claim {
         Claim {
             claim_id: format!("claim-{}", self.draw()),
             attempt_id: attempt::Id::new(self.now, self.draw()),
             agent_id: rack.id,
             device_id: rack.devices[device],
-            group_id,
-            take_avoided: false,
+            job_id,
             lease: LEASE,
         }
     }
@@ -222,10 +221,20 @@ impl World {
         self.store.claim(self.now, vec![claim]).await.expect("the store works").remove(0)
     }
 
-    /// The device takes a job of `group_id`, if there is one for it.
-    pub async fn claim(&mut self, rack: &Rack, device: usize, group_id: group::Id) -> Option<Lease> {
-        let claim = self.claim_of(rack, device, group_id);
+    /// The device takes a job, if that may start there.
+    pub async fn claim_job(&mut self, rack: &Rack, device: usize, job: job::Id) -> Option<Lease> {
+        let claim = self.claim_of(rack, device, job);
         self.try_claim(claim).await.expect("the device is known")
+    }
+
+    /// The device takes the first job of the group that is due, if there is one and it may start there.
+    pub async fn claim(&mut self, rack: &Rack, device: usize, group: group::Id) -> Option<Lease> {
+        let waiting = self.store.waiting_jobs().await.expect("the store works");
+        let job = waiting
+            .into_iter()
+            .find(|job| job.group_id == group && job.not_before.is_none_or(|due| due <= self.now))?
+            .id;
+        self.claim_job(rack, device, job).await
     }
 
     /// The group of a run's jobs, by its first event.

@@ -7,7 +7,7 @@ use qgjob_core::api::agents::Lease;
 use qgjob_core::model::attempt::Epoch;
 use qgjob_core::model::build::Build;
 use qgjob_core::model::event::Fact;
-use qgjob_core::model::job::Spec;
+use qgjob_core::model::job::{self, Spec};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::{agent, attempt, device, group};
 use qgjob_core::queue::lifecycle::{self, Change, Command};
@@ -32,11 +32,11 @@ pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim) -> Verb<Opti
     if device.state != device::State::Idle || !agent_online {
         return Ok(None);
     }
-    let Some((key, build)) = group_with_build(tx, claim.group_id)? else { return Ok(None) };
+    let Some(job) = due_job(tx, now, claim.job_id)? else { return Ok(None) };
+    let Some((key, build)) = group_with_build(tx, job.group_id)? else { return Ok(None) };
     if !key.accepts(&device, Some(build.platform)) {
         return Ok(None);
     }
-    let Some(job) = next_job(tx.connection(), now, claim)? else { return Ok(None) };
     match lifecycle::answer(&job.state, Command::Claim, &tx.rules.backoff, now, 0)? {
         Change::Start => {}
         other => return Err(Stop::Corrupt(format!("a claim made {other:?} of job {}", job.id))),
@@ -83,21 +83,11 @@ fn claimed_before(tx: &Tx<'_>, now: Timestamp, claim: &Claim, held: attempt::Id)
     Ok(lease(tx.connection(), held, claim.lease)?)
 }
 
-/// The most urgent, then the oldest of the group that is due and fits the device.
-fn next_job(connection: &Connection, now: Timestamp, claim: &Claim) -> rusqlite::Result<Option<Job>> {
-    let sql = jobs::select(
-        "WHERE group_id = ?1 AND status = 'queued' AND (not_before IS NULL OR not_before <= ?2)
-         ORDER BY priority DESC, queued_at, ordinal",
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query((claim.group_id, At(now)))?;
-    while let Some(row) = rows.next()? {
-        let job = jobs::read(row)?;
-        if claim.take_avoided || !job.state.budget.avoid.contains(&claim.device_id) {
-            return Ok(Some(job));
-        }
-    }
-    Ok(None)
+/// The job, if it waits and is due.
+fn due_job(tx: &Tx<'_>, now: Timestamp, id: job::Id) -> rusqlite::Result<Option<Job>> {
+    let sql =
+        jobs::select("WHERE id = ?1 AND status = 'queued' AND (not_before IS NULL OR not_before <= ?2)");
+    tx.first(&sql, (Bin(id.0), At(now)), jobs::read)
 }
 
 /// Gives the job to the device; answers the lease's epoch.
@@ -177,7 +167,7 @@ fn read_lease(row: &Row<'_>, lease: Duration) -> rusqlite::Result<Lease> {
         lease_ms: lease.as_millis() as u64,
         device_id: device::Id(bin(row, "device_id")?),
         number: row.get("number")?,
-        job_id: qgjob_core::model::job::Id(bin(row, "job_id")?),
+        job_id: job::Id(bin(row, "job_id")?),
         run_id: qgjob_core::model::run::Id(bin(row, "run_id")?),
         org_id: word(row, "org_id")?,
         app_version_id: word(row, "app_version_id")?,

@@ -117,7 +117,7 @@ fn queue(
     because: Because,
 ) -> Verb<()> {
     let sql =
-        "UPDATE jobs SET status = 'queued', queued_at = ?2, not_before = ?3, infra_faults = ?4, avoid = ?5,
+        "UPDATE jobs SET status = 'queued', queued_at = coalesce(queued_at, ?2), not_before = ?3, infra_faults = ?4, avoid = ?5,
         reason = ?6, detail = ?7, phase = NULL, version = version + 1 WHERE id = ?1";
     let (reason, detail) = (because.reason.map(Word), &because.detail);
     let avoid = Ids(budget.avoid.clone());

@@ -14,7 +14,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 use super::rows::{self, At, Bin, Ids, Word, at, bin, json, opt_at, opt_bin, opt_word, word};
 use super::transaction::{all, first};
 use crate::store::{
-    EventFilter, Gauges, GroupRow, JobFacts, JobFilter, Listed, RunFilter, Scope, WaitingJob,
+    EventFilter, Gauges, GroupRow, JobFacts, JobFilter, Listed, RunFilter, RunningJob, Scope, WaitingJob,
 };
 
 /// Conditions that must all hold, with their parameters in order.
@@ -194,23 +194,21 @@ pub(super) fn last_seq(c: &Connection) -> rusqlite::Result<Seq> {
     Ok(seq.unwrap_or(0))
 }
 
-const GROUP: &str = "SELECT g.id, g.key, v.build,
-    (SELECT group_concat(hex(device_id)) FROM jobs WHERE group_id = g.id AND status = 'running') AS running
+const GROUP: &str = "SELECT g.id, g.key, v.build
     FROM groups g LEFT JOIN app_versions v ON v.org_id = g.org_id AND v.app_version_id = g.app_version_id";
 
 fn group_row(row: &Row<'_>) -> rusqlite::Result<GroupRow> {
     let build = row.get::<_, Option<rows::Json<_>>>("build")?.map(|build| build.0);
-    let running: Option<String> = row.get("running")?;
-    let devices = running.iter().flat_map(|ids| ids.split(','));
-    let running = devices.filter_map(|id| u128::from_str_radix(id, 16).ok()).map(device::Id).collect();
-    Ok(GroupRow { id: row.get("id")?, key: json(row, "key")?, build, running })
+    Ok(GroupRow { id: row.get("id")?, key: json(row, "key")?, build })
 }
 
 pub(super) fn groups(c: &Connection) -> rusqlite::Result<Vec<GroupRow>> {
+    // The last are the groups of jobs that are over while their attempts are not.
     let sql = format!(
         "{GROUP} WHERE g.id IN (SELECT group_id FROM jobs WHERE status = 'queued'
             UNION SELECT group_id FROM jobs WHERE status = 'running'
-            UNION SELECT group_id FROM jobs WHERE status = 'scheduled') ORDER BY g.id"
+            UNION SELECT group_id FROM jobs WHERE status = 'scheduled'
+            UNION SELECT j.group_id FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL) ORDER BY g.id"
     );
     all(c, &sql, [], group_row)
 }
@@ -222,14 +220,29 @@ pub(super) fn group(c: &Connection, id: group::Id) -> rusqlite::Result<Option<Gr
 pub(super) fn waiting_jobs(c: &Connection) -> rusqlite::Result<Vec<WaitingJob>> {
     let sql = "SELECT id, group_id, priority, queued_at, not_before, avoid FROM jobs WHERE status = 'queued'
         ORDER BY queued_at, ordinal";
+    all(c, sql, [], waiting_job)
+}
+
+fn waiting_job(row: &Row<'_>) -> rusqlite::Result<WaitingJob> {
+    Ok(WaitingJob {
+        id: job::Id(bin(row, "id")?),
+        group_id: row.get("group_id")?,
+        priority: row.get("priority")?,
+        queued_at: at(row, "queued_at")?,
+        not_before: opt_at(row, "not_before")?,
+        avoid: row.get::<_, Ids>("avoid")?.0,
+    })
+}
+
+pub(super) fn running_jobs(c: &Connection) -> rusqlite::Result<Vec<RunningJob>> {
+    let sql = "SELECT j.id, j.group_id, j.priority, j.queued_at, j.not_before, j.avoid, a.device_id, a.started_at,
+        j.status <> 'running' AS over FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL ORDER BY a.epoch";
     all(c, sql, [], |row| {
-        Ok(WaitingJob {
-            id: job::Id(bin(row, "id")?),
-            group_id: row.get("group_id")?,
-            priority: row.get("priority")?,
-            queued_at: at(row, "queued_at")?,
-            not_before: opt_at(row, "not_before")?,
-            avoid: row.get::<_, Ids>("avoid")?.0,
+        Ok(RunningJob {
+            job: waiting_job(row)?,
+            device_id: device::Id(bin(row, "device_id")?),
+            started_at: at(row, "started_at")?,
+            over: row.get("over")?,
         })
     })
 }

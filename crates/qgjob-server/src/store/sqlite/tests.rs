@@ -51,7 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (1..4usize, 1..=10u8).prop_map(|(tests, priority)| Step::Submit { tests, priority }),
         1 => (0..3u8).prop_map(|key| Step::SubmitKeyed { key }),
-        6 => (0..3usize, any::<bool>()).prop_map(|(device, take_avoided)| Step::Claim { device, take_avoided }),
+        6 => (0..3usize, which.clone()).prop_map(|(device, job)| Step::Claim { device, job }),
         2 => which.clone().prop_map(|lease| Step::Renew { lease }),
         2 => which.clone().prop_map(|lease| Step::Pass { lease }),
         1 => which.clone().prop_map(|lease| Step::Fail { lease }),

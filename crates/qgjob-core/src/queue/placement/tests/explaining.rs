@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::world::{World, device_id};
+use crate::model::group::Because;
 
 fn reasons(world: &World, job: job::Id) -> Vec<Reason> {
     world.placement.why(job, world.now).expect("the job waits").reasons
