@@ -266,10 +266,6 @@ impl Placement {
             Some(slot) => *slot,
             None => self.add_group(key, &waiting, promoted, since, now),
         };
-        if self.group(slot).open {
-            // Its rank is about to change.
-            self.close(slot);
-        }
         let pool = self.classes[key.class.at()].pool;
         let devices_up = f64::from(self.pools[pool.at()].devices_up.max(1));
         let size_s = self.parameters.size_penalty * predicted_s / devices_up;
@@ -313,7 +309,7 @@ impl Placement {
             last_launch: now,
             paused: self.paused_versions.contains(&(key.org, key.version)),
             queued: false,
-            open: false,
+            open: None,
             reopens_at: None,
         };
         self.next_serial += 1;

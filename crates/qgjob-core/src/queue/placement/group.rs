@@ -110,8 +110,8 @@ pub(super) struct Group {
     pub(super) paused: bool,
     /// Whether its class counts it as waiting.
     pub(super) queued: bool,
-    /// Whether it wanted one more device when it was last looked at.
-    pub(super) open: bool,
+    /// If it wanted one more device when it was last looked at: where it stands among those that do.
+    pub(super) open: Option<Rank>,
     /// When it will want one if nothing starts until then.
     pub(super) reopens_at: Option<Seconds>,
 }
@@ -134,6 +134,17 @@ impl Group {
     pub(super) fn rank(&self, slot: Slot) -> Rank {
         let key = Seconds::new(self.since - self.head_start_s + self.size_s);
         Rank { key, serial: self.serial, slot }
+    }
+
+    /// What the order of groups that want one more device goes by. One that is served comes later by an install: what
+    /// another device would spend to join it could serve a group that nobody serves.
+    pub(super) fn rank_to_join(&self, slot: Slot) -> Rank {
+        let rank = self.rank(slot);
+        Rank { key: Seconds::new(rank.key.get() + self.joined_later_by_s()), ..rank }
+    }
+
+    pub(super) fn joined_later_by_s(&self) -> f64 {
+        if self.serving == 0 { 0.0 } else { self.install_s }
     }
 
     pub(super) fn serve(&mut self, end: f64) {

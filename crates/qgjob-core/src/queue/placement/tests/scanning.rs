@@ -141,6 +141,12 @@ impl Scanning {
         group.since - head_start + group.size_s
     }
 
+    /// One that is served comes later by an install among those that want a device.
+    fn key_to_join(&self, group: usize) -> f64 {
+        let served = !self.serving(group).is_empty();
+        self.key_of(group) + if served { self.groups[group].install_s } else { 0.0 }
+    }
+
     fn serving(&self, group: usize) -> Vec<f64> {
         let holds = self.holds().filter(|(device, hold)| device.state.up && hold.group == group);
         holds.map(|(_, hold)| hold.end).collect()
@@ -224,10 +230,10 @@ impl Scanning {
         jobs.map(|(id, job)| (id, job.predicted_s)).collect()
     }
 
-    fn seen_from(&self, state: &DeviceState, group: usize) -> f64 {
+    fn seen_from(&self, state: &DeviceState, group: usize, key: f64) -> f64 {
         let most = state.classes.iter().map(|class| self.up(*class)).max().unwrap_or(0).max(1);
         let few = self.up(self.groups[group].key.class) as f64 / most as f64;
-        self.key_of(group) - self.parameters.scarcity_s * (1.0 - few)
+        key - self.parameters.scarcity_s * (1.0 - few)
     }
 
     /// The first of the groups that a device may take jobs of.
@@ -235,6 +241,7 @@ impl Scanning {
         &self,
         device: device::Id,
         allow: impl Fn(usize, &DeviceState) -> bool,
+        key_of: impl Fn(&Self, usize) -> f64,
         over: impl Fn(Org, Pool) -> bool,
     ) -> Option<Order> {
         let state = &self.devices[&device].state;
@@ -248,7 +255,7 @@ impl Scanning {
         });
         let order = |group: usize| {
             let key = self.groups[group].key;
-            (over(key.org, self.pool(key.class)), self.seen_from(state, group), group)
+            (over(key.org, self.pool(key.class)), self.seen_from(state, group, key_of(self, group)), group)
         };
         groups.map(order).min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
     }
@@ -262,7 +269,7 @@ impl Scanning {
                     && state.installed.iter().all(|installed| installed.version != version)
             };
             let flagged = |org, pool| self.over_at_last_look.contains(&(org, pool));
-            let found = self.first(device, allow, flagged)?;
+            let found = self.first(device, allow, Self::key_to_join, flagged)?;
             let key = self.groups[found.2].key;
             if self.is_over(key.org, self.pool(key.class)) != found.0 {
                 self.touch_org(key.org);
@@ -296,7 +303,7 @@ impl Scanning {
         let has = |group: usize, state: &DeviceState| {
             state.installed.iter().any(|installed| installed.version == self.groups[group].key.version)
         };
-        let warm = self.first(device, has, |org, pool| self.is_over(org, pool));
+        let warm = self.first(device, has, Self::key_of, |org, pool| self.is_over(org, pool));
         let cold = self.cold(device, None, now);
         let (pick, install) = match (warm, cold) {
             (None, None) => return Decision::Wait { until },

@@ -22,6 +22,50 @@ fn a_second_device_joins_when_the_work_per_device_is_worth_four_installs() {
 }
 
 #[test]
+fn two_runs_that_came_together_get_a_phone_each() {
+    for jobs in 2..=8 {
+        for together in [true, false] {
+            let mut world = World::with_devices(2);
+            world.submit(1, jobs, 60.0);
+            world.now = 0.005;
+            world.submit(2, jobs, 60.0);
+            let both = [0, 1].map(device_id);
+            if together {
+                world.placement.claim_all(&both, world.now);
+            } else {
+                for number in [0, 1] {
+                    world.claim(number);
+                }
+            }
+            // Each phone goes on with what it has, one 20 s later than the other.
+            while world.placement.waiting() > 0 {
+                for number in [0, 1] {
+                    world.now += 20.0;
+                    world.finish(number);
+                    world.claim(number);
+                    world.now += 40.0;
+                }
+            }
+            let installs = both.map(|device| world.placement.device(device).unwrap().installs);
+            assert_eq!(installs, [1, 1], "two runs of {jobs} jobs");
+        }
+    }
+}
+
+#[test]
+fn a_served_group_comes_before_an_unserved_one_only_if_it_is_ahead_by_more_than_an_install() {
+    for (later, next) in [(59.0, 2), (61.0, 1)] {
+        let parameters = Parameters { size_penalty: 0.0, ..Parameters::default() };
+        let mut world = World::with(parameters, 100);
+        world.submit(1, 30, 60.0);
+        assert_eq!(world.version_for(0), Some(1));
+        world.now = later;
+        world.submit(2, 1, 60.0);
+        assert_eq!(world.version_for(1), Some(next), "{later} s later");
+    }
+}
+
+#[test]
 fn a_device_does_not_join_when_one_long_job_decides_the_end_anyway() {
     // Both cases are worth 4 installs per device. Two devices work towards an end in 1,060 s: 0.8 of that, twice.
     for (short, joins) in [(27, false), (29, true)] {
