@@ -21,7 +21,7 @@ pub(super) struct Rank {
     pub(super) slot: Slot,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) group: Slot,
     pub(super) predicted_s: f64,
@@ -31,7 +31,7 @@ pub(super) struct Job {
 }
 
 /// The jobs of a group that wait: the longest first, but an old one before a much later one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
     jobs: BTreeSet<(Seconds, job::Id)>,
     lengths: Tally,
@@ -83,7 +83,7 @@ impl Pending {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) key: GroupKey,
     pub(super) app: App,

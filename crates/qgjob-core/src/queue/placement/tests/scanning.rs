@@ -35,7 +35,7 @@ struct Job {
 #[derive(Debug, Clone)]
 struct Hold {
     group: usize,
-    jobs: Vec<job::Id>,
+    job: job::Id,
     end: f64,
     started: f64,
     launch_before: f64,
@@ -96,7 +96,7 @@ impl Scanning {
     }
 
     fn runs(&self, job: job::Id) -> bool {
-        self.holds().any(|(_, hold)| hold.jobs.contains(&job))
+        self.holds().any(|(_, hold)| hold.job == job)
     }
 
     fn up(&self, class: Class) -> usize {
@@ -322,14 +322,7 @@ impl Scanning {
         };
         let unstarted: f64 = self.waiting_in(pick.2).iter().map(|(_, job)| job.predicted_s).sum();
         let serving = self.serving(pick.2).len() as f64;
-        let enough = self.parameters.batch_s.min(unstarted / (2.0 * (serving + 1.0)));
-        let (mut jobs, mut lasts) = (Vec::new(), 0.0);
-        for (id, predicted_s) in self.for_device(device, pick.2) {
-            if jobs.is_empty() || lasts < enough {
-                jobs.push(id);
-                lasts += predicted_s;
-            }
-        }
+        let (job, lasts) = self.for_device(device, pick.2)[0];
         let key = self.groups[pick.2].key;
         let next = match cold {
             _ if (unstarted - lasts) / (serving + 1.0) >= lasts => None,
@@ -337,7 +330,7 @@ impl Scanning {
             _ => self.cold(device, Some(key.version), now),
         };
         let hint = next.map(|next| self.groups[next.2].key.version);
-        Decision::Run(Run { jobs, group: key, install, hint })
+        Decision::Run(Run { job, group: key, install, hint })
     }
 
     pub(super) fn enqueue(&mut self, id: job::Id, waiting: Waiting, promoted: bool, now: f64) {
@@ -373,21 +366,10 @@ impl Scanning {
 
     pub(super) fn remove(&mut self, id: job::Id, now: f64) {
         let Some(job) = self.jobs.remove(&id) else { return };
-        let mut touched = true;
         for device in self.devices.values_mut() {
-            if let Some(hold) = &mut device.hold
-                && hold.jobs.contains(&id)
-            {
-                hold.jobs.retain(|other| *other != id);
-                touched = hold.jobs.is_empty();
-                if hold.jobs.is_empty() {
-                    device.hold = None;
-                }
-            }
+            device.hold.take_if(|hold| hold.job == id);
         }
-        if touched {
-            self.touch_group(job.group, now);
-        }
+        self.touch_group(job.group, now);
         self.touch_org(self.groups[job.group].key.org);
     }
 
@@ -402,9 +384,8 @@ impl Scanning {
         }
     }
 
-    pub(super) fn start(&mut self, device: device::Id, jobs: &[job::Id], now: f64) {
-        let group = self.jobs[&jobs[0]].group;
-        let lasts: f64 = jobs.iter().map(|id| self.jobs[id].predicted_s).sum();
+    pub(super) fn start(&mut self, device: device::Id, job: job::Id, now: f64) {
+        let Job { group, predicted_s: lasts, .. } = self.jobs[&job];
         let known = &mut self.groups[group];
         let state = &mut self.devices.get_mut(&device).unwrap().state;
         let before = state.installed.clone();
@@ -417,7 +398,7 @@ impl Scanning {
         state.installs += u64::from(install);
         let hold = Hold {
             group,
-            jobs: jobs.to_vec(),
+            job,
             end: now + lasts + if install { known.install_s } else { 0.0 },
             started: now,
             launch_before: known.last_launch,
@@ -432,14 +413,12 @@ impl Scanning {
     /// Ends what a device runs; `bars` is set when it was lost, `undoes` when it never began.
     pub(super) fn end(&mut self, device: device::Id, now: f64, is_over: bool, undoes: bool) {
         let Some(hold) = self.devices.get_mut(&device).and_then(|known| known.hold.take()) else { return };
-        for id in &hold.jobs {
-            if is_over {
-                self.jobs.remove(id);
-            } else if !undoes {
-                let job = self.jobs.get_mut(id).unwrap();
-                if !job.barred.contains(&device) {
-                    job.barred.push(device);
-                }
+        if is_over {
+            self.jobs.remove(&hold.job);
+        } else if !undoes {
+            let job = self.jobs.get_mut(&hold.job).unwrap();
+            if !job.barred.contains(&device) {
+                job.barred.push(device);
             }
         }
         if undoes {
@@ -514,7 +493,7 @@ impl Scanning {
     }
 
     pub(super) fn device_of(&self, job: job::Id) -> Option<device::Id> {
-        let runs = |device: &Device| device.hold.as_ref().is_some_and(|hold| hold.jobs.contains(&job));
+        let runs = |device: &Device| device.hold.as_ref().is_some_and(|hold| hold.job == job);
         self.devices.iter().find(|(_, device)| runs(device)).map(|(id, _)| *id)
     }
 

@@ -136,7 +136,7 @@ fn a_device_stays_with_its_version_while_another_group_is_ahead_by_less_than_hal
 
 #[test]
 fn a_device_leaves_its_version_for_a_group_that_is_ahead_by_more() {
-    let parameters = Parameters { size_penalty: 0.0, batch_s: 0.0, ..Parameters::default() };
+    let parameters = Parameters { size_penalty: 0.0, ..Parameters::default() };
     for (wait, stays) in [(299.0, true), (301.0, false)] {
         let mut world = World::with(parameters, 1);
         world.submit_at_priority(10, 2, 1, 20.0);
@@ -204,18 +204,6 @@ fn a_start_that_came_to_nothing_leaves_everything_as_it_was() {
     world.placement.undo(device_id(0), 5.0);
     assert_eq!(world.placement.device(device_id(0)), Some(&before));
     assert_eq!(world.placement.decide(device_id(0), 5.0), decision);
-}
-
-#[test]
-fn short_jobs_are_handed_out_together_up_to_a_minute_while_there_is_plenty() {
-    let mut world = World::with(Parameters::default(), 1);
-    world.submit(7, 100, 20.0);
-    let Decision::Run(run) = world.placement.decide(device_id(0), 0.0) else { panic!("jobs wait") };
-    assert_eq!(run.jobs.len(), 3);
-    let mut world = World::with(Parameters::default(), 1);
-    world.submit(7, 3, 20.0);
-    let Decision::Run(run) = world.placement.decide(device_id(0), 0.0) else { panic!("jobs wait") };
-    assert_eq!(run.jobs.len(), 2, "half of what waits, so that a device that comes finds something");
 }
 
 #[test]
