@@ -30,6 +30,7 @@ mod fleet;
 mod group;
 mod hashing;
 mod open;
+mod outlook;
 mod parameters;
 mod seconds;
 mod share;
@@ -116,7 +117,7 @@ pub struct Waiting {
     pub barred: Vec<device::Id>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ClassState {
     pool: Pool,
     devices_up: u32,
@@ -134,7 +135,7 @@ impl ClassState {
 }
 
 /// What waits, what could run it, and the rule that brings them together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Placement {
     parameters: Parameters,
     pools: Vec<PoolState>,
