@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::attempt::{Install, Outcome, Phase};
+use super::attempt::{Install, Outcome, Phase, Took};
 use super::job::{Conclusion, Reason, Status};
 use super::name::OrgId;
 use super::selector::words;
@@ -57,6 +57,9 @@ pub enum Fact {
         detail: Option<String>,
         /// Devices to avoid.
         avoid: Vec<device::Id>,
+        /// How long it is expected to hold a device, an install not counted.
+        #[serde(default = "unknown_ms")]
+        predicted_ms: u64,
     },
     /// An attempt holds the job.
     #[serde(rename = "job.started")]
@@ -113,6 +116,8 @@ pub enum Fact {
         reason: Option<Reason>,
         /// The same for people.
         detail: Option<String>,
+        /// How long it took, if it came to a verdict.
+        took: Option<Took>,
     },
     /// An agent sent a report under an old epoch: kept, changes nothing.
     #[serde(rename = "attempt.stale_report")]
@@ -159,6 +164,11 @@ pub enum Fact {
         /// The label.
         app_version_id: super::name::AppVersionId,
     },
+}
+
+/// Of jobs that were queued before there were predictions.
+fn unknown_ms() -> u64 {
+    60_000
 }
 
 impl Fact {

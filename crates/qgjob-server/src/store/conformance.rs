@@ -9,6 +9,7 @@ mod events;
 mod forgetting;
 pub mod history;
 mod passing_time;
+mod predicting;
 mod reading;
 mod submitting;
 pub mod walk;
@@ -58,5 +59,7 @@ properties! {
         tokens_end labels_are_bound_once;
     reading: foreign_things_are_not_found lists_are_paged filters_filter groups_and_waiting_jobs_feed_the_board
         gauges_count suffixes_find_jobs;
+    predicting: a_prediction_stays_with_its_job each_job_has_a_prediction an_attempt_tells_what_it_took
+        the_history_is_what_was_told;
     events: they_are_told_in_order_and_once what_failed_is_not_told;
 }

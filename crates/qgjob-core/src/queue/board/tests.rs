@@ -120,6 +120,7 @@ fn ended(device: u128) -> Fact {
         outcome: attempt::Outcome::Passed,
         reason: None,
         detail: None,
+        took: None,
     }
 }
 
@@ -131,6 +132,7 @@ fn queued(group: group::Id, not_before: Option<Timestamp>, avoid: &[u128]) -> Fa
         reason: Some(Reason::DeviceFault),
         detail: None,
         avoid: avoid.iter().map(|id| device::Id(*id)).collect(),
+        predicted_ms: 60_000,
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct Job {
     pub group_id: group::Id,
     pub test: TestPath,
     pub priority: u8,
+    pub predicted_ms: u64,
     pub state: lifecycle::State,
     pub attempts: u32,
     pub attempt_id: Option<attempt::Id>,
@@ -49,7 +50,7 @@ impl Job {
 }
 
 const COLUMNS: &str = "id, run_id, org_id, group_id, test, priority, status, conclusion, infra_faults, infra_retries, avoid, \
-     attempts, attempt_id";
+     attempts, attempt_id, predicted_ms";
 
 /// Reads [`COLUMNS`] by their place: looking up a name costs as much as reading the value.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -71,6 +72,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         },
         attempts: row.get(11)?,
         attempt_id: row.get::<_, Option<Bin>>(12)?.map(|id| attempt::Id(id.0)),
+        predicted_ms: row.get(13)?,
     })
 }
 
@@ -129,6 +131,7 @@ fn queue(
         reason: because.reason,
         detail: because.detail,
         avoid: budget.avoid.clone(),
+        predicted_ms: job.predicted_ms,
     };
     tx.tell(now, job.about(), fact)?;
     count(tx, now, job, |jobs| {
