@@ -89,7 +89,7 @@ fn submit_to(
             queued_at: now,
             not_before: None,
             avoid: vec![],
-            predicted_s: 60.0,
+            predicted_ms: 60_000,
         };
         board.put_waiting(job::Id(job), waiting, now);
     }
@@ -302,7 +302,7 @@ fn a_board_read_anew_goes_on_where_the_old_one_was() {
         queued_at: at(0),
         not_before: None,
         avoid: vec![],
-        predicted_s: 60.0,
+        predicted_ms: 60_000,
     };
     board.put_running(job::Id(1), waiting.clone(), device::Id(1), at(5));
     board.put_waiting(job::Id(2), waiting, at(10));
