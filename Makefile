@@ -74,9 +74,10 @@ benches/queue/node_modules/.package-lock.json: benches/queue/package.json benche
 	cd benches/queue && npm ci --prefer-offline
 	touch $@
 
-# What docs/SIMULATION.md quotes. Only its rows in nanoseconds depend on the machine.
+# What docs/SIMULATION.md quotes, then what a decision costs. Only nanoseconds depend on the machine.
 bench-placement: build
 	target/release/qgjob simulate --benchmark $(ARGS)
+	cargo bench --locked -p qgjob-core --bench placement
 
 lint:
 	cargo fmt --all --check

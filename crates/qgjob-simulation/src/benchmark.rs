@@ -1,10 +1,9 @@
 //! The benchmark of placement: rows of targets, each to be held by qgjob's placement on named workloads and seeds.
 //!
 //! Most targets are ratios, to a bound or to what FIFO does with the same seed, so that they mean the same after the
-//! workloads change. Nothing depends on the machine but the rows in nanoseconds.
+//! workloads change. Nothing depends on the machine but the row in nanoseconds.
 
 mod cells;
-mod decision_cost;
 mod offline;
 mod rows;
 
@@ -59,14 +58,12 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Runs every row, in as many threads as given, and the timed ones after that, alone.
+/// Runs every row, in as many threads as given.
 ///
 /// Takes about 30 s on two cores with the usual seeds.
 pub fn run(seeds: &Seeds, threads: usize) -> Vec<Check> {
     let cells = cells::compute(&rows::plan(), seeds, threads);
-    let mut checks = rows::checks(&cells);
-    checks.extend(decision_cost::checks());
-    checks
+    rows::checks(&cells)
 }
 
 fn check(row: &'static str, what: impl Into<String>, measured: f64, target: Target) -> Check {
