@@ -20,7 +20,7 @@ const DEVICES: usize = 10_000;
 const POOLS: usize = 4;
 const CLASSES: usize = 10;
 const CLAIMS: usize = 400_000;
-/// As many jobs come as are claimed in that many claims of one job.
+/// After that many claims as many jobs come as were claimed, so that the queue stays as long as it was.
 const SUBMIT_EVERY: usize = 40;
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
 const SHAPES: [Shape; 5] =
@@ -86,6 +86,8 @@ struct Load {
     dice: Dice,
     jobs: u128,
     submitted: usize,
+    /// Jobs that wait before the first claim.
+    filled: usize,
 }
 
 impl Load {
@@ -105,7 +107,7 @@ impl Load {
             };
             placement.put_device(device::Id(number as u128), state, 0.0);
         }
-        Self { placement, classes, shape, groups, dice: Dice(7), jobs: 0, submitted: 0 }
+        Self { placement, classes, shape, groups, dice: Dice(7), jobs: 0, submitted: 0, filled: 0 }
     }
 
     fn submit(&mut self, jobs: usize, at: f64) {
@@ -149,12 +151,13 @@ impl Load {
             let at = if self.shape == Shape::AllSameKey { 0.0 } else { number as f64 * 0.01 };
             self.submit(jobs, at);
         }
+        self.filled = self.placement.waiting();
     }
 
     fn keep_up(&mut self, now: f64) {
-        match self.shape {
-            Shape::TinyGroups => (0..SUBMIT_EVERY).for_each(|_| self.submit(1, now)),
-            _ => self.submit(SUBMIT_EVERY, now),
+        let jobs = if self.shape == Shape::TinyGroups { 1 } else { SUBMIT_EVERY };
+        while self.placement.waiting() < self.filled {
+            self.submit(jobs, now);
         }
     }
 }
