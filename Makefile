@@ -3,14 +3,15 @@
 
 example := examples/appwright-demo
 
-.PHONY: help install install-demo fetch apps build demo test bench-warm bench-queue bench-scale bench-placement lint clean
+.PHONY: help install install-demo fetch apps build demo test bench-warm bench-phones bench-queue bench-scale bench-placement lint clean
 
 help:
 	@echo "make demo      install what is missing, build, and run the main job (ARGS=--keep leaves it running)"
 	@echo "make test      install what is missing and run every test"
 	@echo "make bench-warm  time a warm job beside plain AppWright (ARGS=--rounds=3 for a quick look)"
+	@echo "make bench-phones  time 40 jobs of 4 versions on 2 phones beside a plain loop of AppWright"
 	@echo "make bench-queue  time the queue beside BullMQ and Graphile Worker (ARGS=--rounds=1 for a quick look)"
-	@echo "make bench-scale  time the queue with 100,000 jobs queued and 1,000,000 finished; memory and start"
+	@echo "make bench-scale  time store and server with 100,000 jobs queued and 1,000,000 finished; memory and start"
 	@echo "make bench-placement  check the targets of placement by simulation (ARGS=--seed=7 for other seeds)"
 	@echo "make install   install what is missing: system packages, npm packages of the example, crates"
 	@echo "make build     build the release binary, target/release/qgjob"
@@ -61,6 +62,10 @@ bench-warm: install-demo
 	benches/warm-overhead/run.py $(ARGS)
 
 # What docs/PERFORMANCE.md quotes. The machine should be idle.
+bench-phones: install-demo
+	$(MAKE) --no-print-directory build
+	benches/phones/run.py $(ARGS)
+
 bench-queue: benches/queue/node_modules/.package-lock.json
 	scripts/install-system.sh
 	cargo build --release --locked -p qgjob -p qgjob-server --bins --examples

@@ -8,17 +8,14 @@ Starts a simulated phone, a server and an agent of its own. Then, in alternation
   plain-warm  the same with an Appium that somebody keeps running on port 4723
 
 Overhead is the wall time minus the tests' own durations in Playwright's JSON report. Plain runs get what they need
-to work on Linux at all, and never less than that: see plain/npx.
+to work on Linux at all, and never less than that: see ../plain/npx.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,177 +26,24 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-EXAMPLE = ROOT / "examples/appwright-demo"
-APP_ID = "dev.qgjob.demo"
-APPIUM_PORT = 4723
-PR_SET_CHILD_SUBREAPER = 36
-TICKS = os.sysconf("SC_CLK_TCK")
+sys.path.insert(0, str(HERE.parent))
+from machine import answers, say, wait_for  # noqa: E402
+from rig import APPIUM_PORT, EXAMPLE, ROOT, Rig  # noqa: E402
+
 ARMS = ("qgjob", "plain", "plain-warm")
+PHONE = "bench"
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def answers(port):
-    with socket.socket() as s:
-        s.settimeout(1)
-        return s.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(what, done, seconds=180):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = done()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise SystemExit(f"bench: {what}: not within {seconds} s")
-
-
-class Processes:
-    """What this benchmark started, and the CPU time it took."""
-
-    def __init__(self):
-        # Orphans of either arm come to this process, so that their CPU time is counted and none is left behind.
-        if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise SystemExit("bench: cannot become a subreaper")
-        self.started = []
-        self.apart = set()
-        self.ours = os.getpid()
-
-    def start(self, command, log, env, apart=False):
-        with open(log, "wb") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=env)
-        self.started.append(process)
-        if apart:
-            self.apart.add(process.pid)
-        return process
-
-    def tree(self, root):
-        """Process ids below `root`, with their CPU seconds, those of reaped children included."""
-        parents, cpu = {}, {}
-        for entry in os.listdir("/proc"):
-            if not entry.isdigit():
-                continue
-            try:
-                fields = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(entry)] = int(fields[1])
-            cpu[int(entry)] = sum(int(n) for n in fields[11:15]) / TICKS
-        found, todo = {}, [root]
-        while todo:
-            parent = todo.pop()
-            for pid, its_parent in parents.items():
-                if its_parent == parent and pid not in self.apart:
-                    found[pid] = cpu[pid]
-                    todo.append(pid)
-        return found
-
-    def reap(self):
-        """Reaps orphans, but none of the processes that are waited for by name."""
-        own = {process.pid for process in self.started}
-        for pid in self.tree(self.ours):
-            if pid not in own:
-                try:
-                    os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    pass
-
-    def cpu(self):
-        """CPU seconds of everything but the phone so far."""
-        self.reap()
-        times = os.times()
-        return times.children_user + times.children_system + sum(self.tree(self.ours).values())
-
-    def end_below(self, pids):
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-
-    def end(self):
-        for process in reversed(self.started):
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self.end_below(self.tree(self.ours))
-        self.reap()
-
-
-class World:
+class World(Rig):
     def __init__(self, arguments, work):
-        self.work, self.test = work, arguments.test
-        self.bin = Path(arguments.bin).resolve()
-        self.processes = Processes()
-        self.server_port, self.adb_port = free_port(), free_port()
+        super().__init__(work, [(PHONE, "Pixel 7")], arguments.bin, arguments.cache)
+        self.test = arguments.test
         self.app = EXAMPLE / "build" / f"demo-{arguments.app_version}.apk"
         self.label = f"bench-{arguments.app_version}"
-        self.env = dict(os.environ, QGJOB_CONFIG_DIR=str(work / "config"), QGJOB_NO_PROGRESS="1",
-                        QGJOB_SERVER=f"http://127.0.0.1:{self.server_port}",
-                        ANDROID_ADB_SERVER_PORT=str(self.adb_port), WDIO_LOG_LEVEL="error", PLAYWRIGHT_HTML_OPEN="never")
-        self.cache = Path(arguments.cache).resolve()
-
-    # Setting up
 
     def open(self):
-        start, env, log = self.processes.start, self.env, lambda name: self.work / f"{name}.log"
-        start([self.bin / "simulated-android", "--adb-server", str(self.adb_port),
-               "--phone", "name=bench,port=0,model=Pixel 7,release=14,sdk=34"], log("phone"), env, apart=True)
-        ready = wait_for("the phone", lambda: [line.split() for line in log("phone").read_text().splitlines()
-                                               if line.startswith("ready ")])
-        self.serial = ready[0][2]
-        start([self.bin / "qgjob", "server", "run", "--listen", f"127.0.0.1:{self.server_port}",
-               "--data-dir", self.work / "server"], log("server"), env)
-        wait_for("the server", lambda: self.qgjob("device", "list", check=False).returncode == 0)
-        start([self.bin / "qgjob", "agent", "run", "--name", "bench", "--state-dir", self.work / "agent",
-               "--cache-dir", self.cache, "--adb-port", str(self.adb_port)],
-              log("agent"), dict(env, QGJOB_LOG=os.environ.get("QGJOB_LOG", "info")))
-        wait_for("the phone at the server", lambda: any(
-            device["state"] == "idle" for device in self.json("device", "list")["items"]))
+        super().open()
         self.qgjob("app", "upload", "--org-id=bench", f"--app-version-id={self.label}", self.app)
-
-    def open_plain(self):
-        """A checkout of the project with its packages, and what AppWright needs around it."""
-        project = self.work / "plain"
-        shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns(
-            "node_modules", "build", "test-results", "playwright-report"))
-        say("npm ci of the plain checkout")
-        subprocess.run(["npm", "ci", "--prefer-offline", "--no-audit", "--no-fund"], cwd=project, check=True,
-                       stdout=subprocess.DEVNULL)
-        homes = sorted(self.cache.glob("webdriver-*/node_modules/appium/index.js"))
-        home = homes[-1].parent.parent.parent
-        real_npx, java = shutil.which("npx"), Path(shutil.which("java")).resolve()
-        laid_out = self.work / "agent/android-sdk"
-        sdk = str(laid_out) if laid_out.is_dir() else os.environ["ANDROID_HOME"]
-        self.plain_env = dict(
-            self.env, PATH=f"{HERE / 'plain'}:{self.env['PATH']}", PLAIN_REAL_NPX=real_npx, PLAIN_APP_ID=APP_ID,
-            APPIUM_HOME=str(home), ANDROID_HOME=sdk, JAVA_HOME=os.environ.get("JAVA_HOME", str(java.parent.parent)),
-            QGJOB_UDID=self.serial, QGJOB_APP=str(self.app), CI="1", npm_config_update_notifier="false")
-        self.project = project
-
-    # Talking to qgjob
-
-    def qgjob(self, *words, check=True):
-        done = subprocess.run([self.bin / "qgjob", *map(str, words)], cwd=EXAMPLE, env=self.env, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        if check and done.returncode != 0:
-            raise SystemExit(f"bench: qgjob {words} ended with {done.returncode}: {done.stderr}")
-        return done
-
-    def json(self, *words):
-        return json.loads(self.qgjob(*words, "-o", "json").stdout)
 
     def events(self, job_id):
         """The job's events up to its end, as the server streams them."""
@@ -226,7 +70,7 @@ class World:
         subprocess.run([self.bin / "qgjob", "wait", "--job-id", job_id], env=self.env, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, check=True)
         client = time.monotonic() - began
-        wait_for("an idle phone", lambda: self.json("device", "list")["items"][0]["state"] == "idle")
+        self.wait_idle()
         cpu = self.processes.cpu() - cpu
         job = self.json("status", "--job-id", job_id)
         server = seconds_between(job["created_at"], job["finished_at"])
@@ -261,16 +105,10 @@ class World:
         return [seconds_between(one["finished_at"], other["started_at"]) for one, other in zip(jobs, jobs[1:])]
 
     def run_plain(self, project_name, warm):
-        report = self.work / "plain-report.json"
-        report.unlink(missing_ok=True)
         if answers(APPIUM_PORT) != warm:
             raise SystemExit(f"bench: port {APPIUM_PORT} is in the wrong state")
         cpu, began = self.processes.cpu(), time.monotonic()
-        done = subprocess.run(
-            ["npx", "appwright", "test", self.test, "--project", project_name, "--workers=1", "--retries=0",
-             "--reporter=list,json"], cwd=self.project,
-            env=dict(self.plain_env, PLAYWRIGHT_JSON_OUTPUT_FILE=str(report)),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done, report = self.plain(self.test, self.app, PHONE, project_name, "plain-results")
         wall = time.monotonic() - began
         if not warm:
             wait_for("the end of AppWright's Appium", lambda: not answers(APPIUM_PORT), 30)
@@ -284,23 +122,7 @@ class World:
 
     def warm_up(self):
         """Puts the app back, which AppWright's full reset has removed, in a way that costs neither arm anything."""
-        subprocess.run(["adb", "-P", str(self.adb_port), "-s", self.serial, "install", "-r", "-g", self.app], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def start_appium(self):
-        self.keeper = self.processes.start(
-            ["node", f"{self.plain_env['APPIUM_HOME']}/node_modules/appium/index.js", "--default-capabilities",
-             json.dumps({"appium:adbPort": self.adb_port})], self.work / "kept.log", self.plain_env)
-        wait_for("Appium", lambda: answers(APPIUM_PORT))
-
-    def stop_appium(self):
-        self.keeper.terminate()
-        self.keeper.wait(20)
-        self.processes.started.remove(self.keeper)
-
-    def close(self):
-        self.processes.end()
-        subprocess.run(["adb", "-P", str(self.adb_port), "kill-server"], check=False, stderr=subprocess.DEVNULL)
+        self.adb(PHONE, "install", "-r", "-g", self.app)
 
 
 class Report:
@@ -391,12 +213,12 @@ def main():
             rows["qgjob"].append(world.run_qgjob())
             if not arguments.only_qgjob:
                 rows["plain"].append(world.run_plain(first["project"], warm=False))
-                world.start_appium()
+                kept = world.start_appium()
                 world.warm_up()
                 world.run_plain(first["project"], warm=True)
                 world.warm_up()
                 rows["plain-warm"].append(world.run_plain(first["project"], warm=True))
-                world.stop_appium()
+                world.processes.stop(kept)
             say(f"round {number + 1}: " + ", ".join(
                 f"{arm} {runs[-1]['wall_s']:.2f} s, {runs[-1]['test_s']:.2f} s of it tests"
                 for arm, runs in rows.items() if runs))

@@ -48,6 +48,8 @@ pub struct Install {
     pub helper: bool,
     /// The phone kept other bytes than were sent, because of a fault.
     pub corrupted: bool,
+    /// Milliseconds that the phone was made to take for it: its `install_ms`, or more by a fault.
+    pub took_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -164,6 +164,7 @@ impl State {
         // An update ends what runs, but keeps the app's data.
         self.stop(&package);
         let order = self.truth.next();
+        let took_ms = u64::try_from(self.install_time(&package).as_millis()).unwrap_or(u64::MAX);
         self.truth.installs.push(Install {
             order,
             package: package.clone(),
@@ -173,6 +174,7 @@ impl State {
             bytes: sent.bytes.len() as u64,
             helper,
             corrupted,
+            took_ms,
         });
         self.note('I', "PackageManager", &format!("installed {package} {}", manifest.version_name));
         let updated = self.now();
