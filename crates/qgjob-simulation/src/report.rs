@@ -14,8 +14,8 @@ use crate::workload::catalogue::{Changes, Named};
 pub enum Source {
     /// It is drawn anew for each seed.
     Named(&'static Named, Changes),
-    /// It is as it is; seeds are for policies that draw lots.
-    Given(Box<Workload>),
+    /// It is as it is, with what is to be said of it; seeds are for policies that draw lots.
+    Given(Box<Workload>, String),
 }
 
 impl Source {
@@ -23,7 +23,7 @@ impl Source {
     pub fn workload(&self, seed: u64) -> Workload {
         match self {
             Self::Named(named, changes) => named.draw(seed, *changes),
-            Self::Given(workload) => Workload::clone(workload),
+            Self::Given(workload, _) => Workload::clone(workload),
         }
     }
 }
@@ -82,7 +82,7 @@ pub fn compare(source: &Source, seeds: &[u64], choices: &[Choice], threads: usiz
     };
     let (name, about) = match source {
         Source::Named(named, _) => (named.name.to_owned(), named.about.to_owned()),
-        Source::Given(workload) => (workload.name.clone(), "from a file".to_owned()),
+        Source::Given(workload, about) => (workload.name.clone(), about.clone()),
     };
     Comparison {
         workload: name,

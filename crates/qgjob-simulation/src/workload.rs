@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod duration;
 pub mod exported;
 pub mod faults;
+pub mod history;
 pub mod hostile;
 pub mod stream;
 

@@ -272,7 +272,7 @@ async fn dispatch(context: &Context, command: Command) -> Result {
         Command::Token(command) => command.run(context).await,
         Command::Artifact(command) => command.run(context).await,
         Command::Server(command) => command.run(context).await,
-        Command::Simulate(command) => command.run(context),
+        Command::Simulate(command) => command.run(context).await,
         Command::Doctor(command) => command.run(context).await,
         Command::Completion(command) => command.run(context),
         Command::Version => {

@@ -3,6 +3,7 @@
 mod bounds;
 mod charts;
 mod documents;
+mod histories;
 mod replays;
 mod targets;
 

@@ -1,5 +1,7 @@
 //! `qgjob simulate`.
 
+mod from_server;
+
 use std::path::{Path, PathBuf};
 
 use qgjob_core::model::exit::ExitCode;
@@ -21,12 +23,13 @@ const USUAL: [&str; 4] = ["a1", "a2", "a3", "b8"];
 
 /// Replay workloads through qgjob's placement and the rules of others
 ///
-/// Time is virtual: hours of a large fleet take seconds. Nothing is sent to a server. docs/SIMULATION.md says what the
-/// workloads are and what each column means.
+/// Time is virtual: hours of a large fleet take seconds. No server is asked but with --from-server, and none is changed.
+/// docs/SIMULATION.md says what the workloads are and what each column means.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  qgjob simulate a2 b8 --seed=1 --seed=2\n  qgjob simulate a2 --policy=qgjob --chart=a2.svg\n  \
-        qgjob simulate --from-file=workload.json -o json\n  qgjob simulate --benchmark"
+        qgjob simulate --from-file=workload.json -o json\n  qgjob simulate --from-server --since=2d --export=workload.json\n  \
+        qgjob simulate --benchmark"
 )]
 pub struct Simulate {
     /// Names, or how names begin: `d5` is d5-10 to d5-180 [default: a1 a2 a3 b8]
@@ -49,6 +52,15 @@ pub struct Simulate {
     /// A workload in JSON, as docs/SIMULATION.md describes it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["workloads", "benchmark", "devices", "load"])]
     from_file: Option<PathBuf>,
+    /// What the server did: its jobs as they came, as long as they took, on the devices that it has
+    #[arg(long, conflicts_with_all = ["workloads", "from_file", "benchmark", "devices", "load", "list"])]
+    from_server: bool,
+    /// With --from-server: the jobs that were submitted since then, an instant or a span back from now [default: 7d]
+    #[arg(long, value_name = "WHEN", value_parser = from_server::since, requires = "from_server")]
+    since: Option<from_server::Since>,
+    /// With --from-server: write the workload to this file, for --from-file
+    #[arg(long, value_name = "FILE", requires = "from_server")]
+    export: Option<PathBuf>,
     /// Draw what each device did when, as SVG; of one workload, the first policy and the first seed
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
@@ -73,14 +85,14 @@ fn threads() -> usize {
 }
 
 impl Simulate {
-    pub fn run(self, context: &Context) -> Result {
+    pub async fn run(self, context: &Context) -> Result {
         if self.list {
             return list(&context.output);
         }
         if self.benchmark {
             return benchmark(&context.output, self.seed);
         }
-        let sources = self.sources()?;
+        let sources = self.sources(context).await?;
         let seeds = if self.seed.is_empty() { vec![0] } else { self.seed.clone() };
         let choices: Vec<Choice> = match self.policy.as_slice() {
             [] => Choice::all(),
@@ -107,7 +119,10 @@ impl Simulate {
         Ok(ExitCode::Ok)
     }
 
-    fn sources(&self) -> Result<Vec<Source>> {
+    async fn sources(&self, context: &Context) -> Result<Vec<Source>> {
+        if self.from_server {
+            return Ok(vec![from_server::read(context, self.since, self.export.as_deref()).await?]);
+        }
         if let Some(path) = &self.from_file {
             return Ok(vec![read(path)?]);
         }
@@ -133,7 +148,7 @@ fn read(path: &Path) -> Result<Source> {
     let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
     let document: Document = serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
     let workload = document.workload().map_err(|error| unusable(error.to_string()))?;
-    Ok(Source::Given(Box::new(workload)))
+    Ok(Source::Given(Box::new(workload), "from a file".to_owned()))
 }
 
 fn draw(path: &Path, source: &Source, seed: u64, choice: &Choice) -> Result<()> {
