@@ -20,6 +20,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,12 +53,12 @@ class Job:
         self.app = EXAMPLE / "build" / f"demo-{version}.apk"
 
 
-def jobs():
-    each = [(name, version, screens) for name in FILES for version, _, screens in VERSIONS]
-    return [Job(number, *what) for number, what in enumerate(each)]
-
-
 class Bench(Rig):
+    def __init__(self, work, wanted):
+        super().__init__(work, PHONES, wanted.bin, wanted.cache)
+        each = [(name, version, screens) for name in FILES[:wanted.files] for version, _, screens in VERSIONS]
+        self.jobs = [Job(number, *what) for number, what in enumerate(each)]
+
     def open(self):
         for version, code, screens in VERSIONS:
             subprocess.run([EXAMPLE / "app/build.sh", version, str(code), screens], check=True, stdout=subprocess.DEVNULL)
@@ -66,7 +67,7 @@ class Bench(Rig):
             self.qgjob("app", "upload", "--org-id=bench", f"--app-version-id={version}",
                        EXAMPLE / "build" / f"demo-{version}.apk")
         say("a first job on each phone, by qgjob and by AppWright alone")
-        first = jobs()[0]
+        first = self.jobs[0]
         for _, model in PHONES:
             self.qgjob("submit", "--org-id=bench", f"--app-version-id={first.version}", f"--test={first.test}",
                        f"--device=model={model}", "--wait")
@@ -100,7 +101,7 @@ class Bench(Rig):
         self.begin(install_ms)
         began = time.monotonic()
         submitted = [self.json("submit", "--org-id=bench", f"--app-version-id={job.version}", f"--test={job.test}",
-                               "--test-retries=0", "--timeout=10m") for job in jobs()]
+                               "--test-retries=0", "--timeout=10m") for job in self.jobs]
         for one in submitted:
             self.qgjob("wait", "--run-id", one["run_id"], check=False)
         result = self.end("qgjob", began, [])
@@ -125,8 +126,8 @@ class Bench(Rig):
         """`loops` is which phones each loop has. Several loops share an Appium that is kept for them."""
         self.begin(install_ms)
         kept = self.start_appium() if len(loops) > 1 else None
-        waiting, verdicts = queue.SimpleQueue(), [None] * len(jobs())
-        for job in jobs():
+        waiting, verdicts = queue.SimpleQueue(), [None] * len(self.jobs)
+        for job in self.jobs:
             waiting.put(job)
 
         def loop(phones):
@@ -155,7 +156,7 @@ class Bench(Rig):
         verdicts = {}
 
         def one(phone):
-            verdicts[phone] = self.run_plain(jobs()[0], phone, PLAIN_AS_PUBLISHED="1")
+            verdicts[phone] = self.run_plain(self.jobs[0], phone, PLAIN_AS_PUBLISHED="1")
 
         at_once(one, [name for name, _ in PHONES])
         return verdicts
@@ -169,9 +170,9 @@ def at_once(what, each):
         thread.join()
 
 
-def judge(results, install_s):
+def judge(results, jobs, install_s):
     """Adds to each result what follows from all; answers whether something is not as it must be."""
-    expected, ours = [job.expected for job in jobs()], results[0]
+    expected, ours = [job.expected for job in jobs], results[0]
     bad = False
     for result in results:
         result["wrong"] = sum(one != right for one, right in zip(result["verdicts"], expected))
@@ -198,6 +199,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--install-seconds", type=lambda text: [float(one) for one in text.split(",")], default=[0, 10],
                         metavar="A,B", help="how long a phone takes to install (default 0,10)")
+    parser.add_argument("--files", type=int, choices=range(1, len(FILES) + 1), default=len(FILES), metavar="N",
+                        help=f"how many test files, for a quick look (default {len(FILES)})")
     parser.add_argument("--one-loop", action="store_true", help="run the jobs by one loop, too")
     parser.add_argument("--bin", default=ROOT / "target/release", help="folder of qgjob and simulated-android")
     parser.add_argument("--cache", default=ROOT / "target/bench-cache", help="the agent's cache, kept between runs")
@@ -208,7 +211,7 @@ def main():
         raise SystemExit(f"bench: something listens on port {APPIUM_PORT}, which AppWright insists on")
 
     work = Path(tempfile.mkdtemp(prefix="qgjob-phones-"))
-    bench, rounds = Bench(work, PHONES, wanted.bin, wanted.cache), []
+    bench, rounds = Bench(work, wanted), []
     ways = [bench.by_qgjob, bench.by_two_loops] + [bench.by_one_loop] * wanted.one_loop
     try:
         bench.open()
@@ -229,13 +232,13 @@ def main():
         else:
             shutil.rmtree(work, ignore_errors=True)
 
-    bad = [judge(results, install_s) for install_s, results in rounds]
-    print(f"{len(jobs())} jobs, {len(VERSIONS)} versions, {len(PHONES)} phones; two runs of AppWright at once, each with "
+    bad = [judge(results, bench.jobs, install_s) for install_s, results in rounds]
+    print(f"{len(bench.jobs)} jobs, {len(VERSIONS)} versions, {len(PHONES)} phones; two runs of AppWright at once, each with "
           f"an Appium of its own: {', '.join(published.values())}")
     for install_s, results in rounds:
         table(results, install_s)
     document = dict(
-        at=datetime.now(timezone.utc).isoformat(timespec="seconds"), jobs=[vars(job) | {"app": job.app.name} for job in jobs()],
+        at=datetime.now(timezone.utc).isoformat(timespec="seconds"), jobs=[vars(job) | {"app": job.app.name} for job in bench.jobs],
         phones=[name for name, _ in PHONES], cores=os.cpu_count(), load_average=os.getloadavg(), published=published,
         rounds=[dict(install_s=install_s, ways=results) for install_s, results in rounds])
     out = Path(wanted.out)
@@ -246,4 +249,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main()

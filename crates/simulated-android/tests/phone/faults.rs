@@ -98,6 +98,7 @@ async fn a_slow_install_is_slow() {
     let began = Instant::now();
     assert_eq!(world.install(&demo()).code, 0);
     assert!(began.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(world.phone.truth().app_installs()[0].took_ms, 1500);
 }
 
 #[tokio::test(flavor = "multi_thread")]
