@@ -216,8 +216,10 @@ impl Dispatch {
                 Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => stale.devices = true,
                 _ => {}
             }
-            if let Some(job) = event.job_id {
-                self.board().follow(job, event.at, &event.fact);
+            match (event.job_id, &event.org_id) {
+                (Some(job), _) => self.board().follow(job, event.at, &event.fact),
+                (None, Some(org)) => self.board().follow_limit(org, event.at, &event.fact),
+                (None, None) => {}
             }
         }
     }
@@ -360,6 +362,9 @@ fn dismiss(ask: Ask) {
 
 async fn read_board(store: &dyn Store, parameters: Parameters, now: Timestamp) -> store::Result<Board> {
     let mut board = Board::new(parameters, store.devices(&Scope::All).await?, now);
+    for (org, limits) in &store.limits().await?.orgs {
+        board.put_limits(org, limits, now);
+    }
     for row in store.groups().await? {
         board.put_group(row.id, row.key, row.build, UNKNOWN_S, now);
     }
@@ -384,6 +389,7 @@ fn waiting(job: WaitingJob) -> Waiting {
         queued_at: job.queued_at,
         not_before: job.not_before,
         avoid: job.avoid,
+        promoted_at: job.promoted_at,
         predicted_s: UNKNOWN_S,
     }
 }

@@ -30,6 +30,7 @@ pub struct Metrics {
     registry: Registry,
     jobs_submitted: Family<Labels<1>, Counter>,
     jobs_queued: Counter,
+    jobs_promoted: Counter,
     jobs_completed: Family<Labels<1>, Counter>,
     attempts: Family<Labels<1>, Counter>,
     installs: Family<Labels<1>, Counter>,
@@ -54,6 +55,7 @@ pub struct Metrics {
     install_seconds: Histogram,
     queue_jobs: Family<Labels<1>, Gauge>,
     queue_oldest: Seconds,
+    queue_paused: Family<Labels<1>, Gauge>,
     devices: Family<Labels<2>, Gauge>,
     agents: Family<Labels<1>, Gauge>,
     sse_connections: Gauge,
@@ -118,6 +120,7 @@ impl Default for Metrics {
                 "Jobs that began to wait, retries included",
                 Counter::default(),
             ),
+            jobs_promoted: registered(r, "jobs_promoted", "Jobs moved before all others", Counter::default()),
             jobs_completed: registered(r, "jobs_completed", "Jobs completed", Family::default()),
             attempts: registered(r, "attempts", "Attempts ended", Family::default()),
             installs: registered(r, "installs", "Apps sent to devices", Family::default()),
@@ -192,6 +195,12 @@ impl Default for Metrics {
                 "Age of the oldest waiting job",
                 Seconds::default(),
             ),
+            queue_paused: registered(
+                r,
+                "queue_paused",
+                "Orgs and app versions that are paused",
+                Family::default(),
+            ),
             devices: registered(r, "devices", "Devices", Family::default()),
             agents: registered(r, "agents", "Agents", Family::default()),
             sse_connections: registered(r, "sse_connections", "Open streams", Gauge::default()),
@@ -241,6 +250,11 @@ impl Metrics {
         }
         let age = now.gauges.oldest_queued_at.map_or(0.0, |since| now.at.duration_since(since).as_secs_f64());
         self.queue_oldest.set(age.max(0.0));
+        for (what, count) in
+            [("org", now.gauges.paused_orgs), ("app_version", now.gauges.paused_app_versions)]
+        {
+            self.queue_paused.get_or_create(&[("what", what.to_owned())]).set(whole(count));
+        }
         self.devices.clear();
         for (state, platform, count) in &now.gauges.devices {
             let labels = [("state", state.to_string()), ("platform", platform.to_string())];
@@ -286,6 +300,7 @@ impl Metrics {
                 self.jobs_queued.inc();
                 since.extend(event.job_id.map(|id| (id, event.at)));
             }
+            Fact::JobPromoted { .. } => _ = self.jobs_promoted.inc(),
             Fact::JobStarted { .. } => {
                 let queued = event.job_id.and_then(|id| since.insert(id, event.at));
                 queued.into_iter().for_each(|then| self.queue_wait.observe(elapsed(then)));

@@ -8,6 +8,7 @@ mod contract;
 mod limits;
 mod logs;
 mod openapi;
+mod quotas;
 mod reads;
 mod stop;
 mod streams;

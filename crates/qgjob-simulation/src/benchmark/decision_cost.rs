@@ -118,6 +118,7 @@ impl Load {
             version: Version(group as u32),
             class: self.classes[self.random.below(CLASSES)],
             priority: [3, 5, 5, 5, 7, 9][self.random.below(6)],
+            concurrency: None,
         };
         let install_s = self.random.log_normal(60.0, 0.6).clamp(10.0, 180.0);
         for _ in 0..jobs {

@@ -1,3 +1,5 @@
+mod limits;
+
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
@@ -61,6 +63,7 @@ fn key(version: u8) -> group::Key {
         platform: None,
         target: Target::Any,
         selector: Selector::default(),
+        concurrency_group: None,
     }
 }
 
@@ -89,6 +92,7 @@ fn submit_to(
             queued_at: now,
             not_before: None,
             avoid: vec![],
+            promoted_at: None,
             predicted_s: 60.0,
         };
         board.put_waiting(job::Id(job), waiting, now);
@@ -131,6 +135,7 @@ fn queued(group: group::Id, not_before: Option<Timestamp>, avoid: &[u128]) -> Fa
         reason: Some(Reason::DeviceFault),
         detail: None,
         avoid: avoid.iter().map(|id| device::Id(*id)).collect(),
+        promoted_at: None,
     }
 }
 
@@ -300,6 +305,7 @@ fn a_board_read_anew_goes_on_where_the_old_one_was() {
         queued_at: at(0),
         not_before: None,
         avoid: vec![],
+        promoted_at: None,
         predicted_s: 60.0,
     };
     board.put_running(job::Id(1), waiting.clone(), device::Id(1), at(5));
