@@ -49,7 +49,7 @@ async fn occupy(store: &Arc<Sqlite>) -> (tokio::task::JoinHandle<Result<()>>, st
 fn step() -> impl Strategy<Value = Step> {
     let which = 0..100usize;
     prop_oneof![
-        2 => (1..4usize, 1..=10u8).prop_map(|(tests, priority)| Step::Submit { tests, priority }),
+        2 => (1..4usize, 1..=10u8, any::<bool>()).prop_map(|(tests, priority, named)| Step::Submit { tests, priority, named }),
         1 => (0..3u8).prop_map(|key| Step::SubmitKeyed { key }),
         6 => (0..3usize, which.clone()).prop_map(|(device, job)| Step::Claim { device, job }),
         2 => which.clone().prop_map(|lease| Step::Renew { lease }),
@@ -64,6 +64,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Sweep),
         1 => Just(Step::Restart),
         1 => (0..3usize, any::<bool>()).prop_map(|(device, drained)| Step::Drain { device, drained }),
+        1 => (prop::option::of(1..3u32), prop::bool::weighted(0.2))
+            .prop_map(|(max_running, paused)| Step::LimitOrg { max_running, paused }),
+        1 => prop::bool::weighted(0.3).prop_map(|paused| Step::Pause { paused }),
+        1 => (1..3u32).prop_map(|limit| Step::LimitConcurrency { limit }),
     ]
 }
 
