@@ -158,6 +158,7 @@ impl World {
                 labels: Labels::new(),
                 options: JobOptions::default(),
             },
+            predicted_ms: vec![60_000; jobs],
             retry_of: None,
             key: None,
         };

@@ -2,6 +2,7 @@
 
 pub mod blame;
 pub mod board;
+pub mod forecast;
 pub mod lifecycle;
 pub mod placement;
 pub mod retry;

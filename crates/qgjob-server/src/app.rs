@@ -11,6 +11,7 @@ use crate::blobs::Blobs;
 use crate::blobs::uploads::Uploads;
 use crate::config::Config;
 use crate::dispatch::Dispatch;
+use crate::forecasts::Forecasts;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -31,6 +32,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Brings devices and jobs together.
     pub dispatch: Arc<Dispatch>,
+    /// What jobs and installs will take.
+    pub forecasts: Arc<Forecasts>,
     /// Bytes by name.
     pub blobs: Arc<dyn Blobs>,
     /// Uploads in progress.

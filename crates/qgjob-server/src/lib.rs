@@ -6,6 +6,7 @@ pub mod blobs;
 pub mod config;
 pub mod credential;
 pub mod dispatch;
+pub mod forecasts;
 pub mod http;
 pub mod logs;
 pub mod metrics;

@@ -53,6 +53,7 @@ pub struct Metrics {
     queue_wait: Histogram,
     job_seconds: Histogram,
     install_seconds: Histogram,
+    prediction_ratio: Histogram,
     queue_jobs: Family<Labels<1>, Gauge>,
     queue_oldest: Seconds,
     queue_paused: Family<Labels<1>, Gauge>,
@@ -188,6 +189,13 @@ impl Default for Metrics {
                 "Time for verifying and installing",
                 long(),
             ),
+            prediction_ratio: registered(
+                r,
+                "prediction_ratio",
+                "Time a job held its device, its install not counted, per predicted time",
+                // 1/16 to 16, each by a quarter more than the one before.
+                Histogram::new(exponential_buckets(0.0625, 2f64.powf(1.0 / 3.0), 25)),
+            ),
             queue_jobs: registered(r, "queue_jobs", "Jobs that are not over", Family::default()),
             queue_oldest: registered(
                 r,
@@ -292,18 +300,21 @@ impl Metrics {
         }
     }
 
-    /// `since` holds when each job was queued or started last.
-    fn note(&self, event: &Event, since: &mut HashMap<job::Id, Timestamp>) {
+    fn note(&self, event: &Event, since: &mut HashMap<job::Id, Since>) {
         let elapsed = |then: Timestamp| event.at.duration_since(then).as_secs_f64().max(0.0);
         match &event.fact {
-            Fact::JobQueued { .. } => {
+            Fact::JobQueued { predicted_ms, .. } => {
                 self.jobs_queued.inc();
-                since.extend(event.job_id.map(|id| (id, event.at)));
+                let queued = Since { at: event.at, predicted_ms: Some(*predicted_ms) };
+                since.extend(event.job_id.map(|id| (id, queued)));
             }
             Fact::JobPromoted { .. } => _ = self.jobs_promoted.inc(),
             Fact::JobStarted { .. } => {
-                let queued = event.job_id.and_then(|id| since.insert(id, event.at));
-                queued.into_iter().for_each(|then| self.queue_wait.observe(elapsed(then)));
+                let Some(id) = event.job_id else { return };
+                let queued = since.get(&id).copied();
+                queued.into_iter().for_each(|then| self.queue_wait.observe(elapsed(then.at)));
+                let predicted_ms = queued.and_then(|then| then.predicted_ms);
+                since.insert(id, Since { at: event.at, predicted_ms });
             }
             Fact::JobPhase { install: Some(install), .. } => {
                 self.install_seconds.observe(install.duration_ms as f64 / 1_000.0);
@@ -316,9 +327,13 @@ impl Metrics {
                 self.jobs_completed.get_or_create(&[("conclusion", conclusion.to_string())]).inc();
                 let started =
                     event.job_id.and_then(|id| since.remove(&id)).filter(|_| *from == job::Status::Running);
-                started.into_iter().for_each(|then| self.job_seconds.observe(elapsed(then)));
+                started.into_iter().for_each(|then| self.job_seconds.observe(elapsed(then.at)));
             }
-            Fact::AttemptEnded { outcome, reason, .. } => {
+            Fact::AttemptEnded { outcome, reason, took, .. } => {
+                let predicted_ms = event.job_id.and_then(|id| since.get(&id)?.predicted_ms);
+                for (took, predicted_ms) in took.iter().zip(predicted_ms) {
+                    self.prediction_ratio.observe(took.held_ms as f64 / predicted_ms.max(1) as f64);
+                }
                 self.attempts.get_or_create(&[("outcome", outcome.to_string())]).inc();
                 if *reason == Some(Reason::LeaseLost) {
                     self.leases_expired.inc();
@@ -327,6 +342,13 @@ impl Metrics {
             _ => {}
         }
     }
+}
+
+/// When a job was queued or started last, and how long it was expected to take, if that was told.
+#[derive(Debug, Clone, Copy)]
+struct Since {
+    at: Timestamp,
+    predicted_ms: Option<u64>,
 }
 
 fn whole(count: u64) -> i64 {

@@ -18,6 +18,7 @@ use crate::blobs::disk::Disk;
 use crate::blobs::uploads::Uploads;
 use crate::config::Config;
 use crate::dispatch::Dispatch;
+use crate::forecasts::Forecasts;
 use crate::http;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
@@ -96,6 +97,7 @@ impl Server {
         let app = Arc::new(Parts {
             dispatch: Dispatch::start(Arc::clone(&store), Arc::clone(&clock), config.lease, config.placement)
                 .await?,
+            forecasts: Forecasts::start(Arc::clone(&store)).await?,
             blobs: Arc::new(disk),
             uploads,
             logs,
@@ -139,6 +141,8 @@ impl Bound {
         let duties = TaskTracker::new();
         let board = Arc::clone(&app);
         duties.spawn(async move { board.dispatch.run(board.stopping.clone()).await });
+        let learning = Arc::clone(&app.forecasts);
+        duties.spawn(learning.follow(app.store.subscribe(), app.stopping.clone()));
         duties.spawn(background::sweep(Arc::clone(&app)));
         duties.spawn(background::prune(Arc::clone(&app)));
         duties.spawn(Arc::clone(&app.metrics).count(app.store.subscribe(), app.stopping.clone()));

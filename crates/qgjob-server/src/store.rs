@@ -17,7 +17,7 @@ use qgjob_core::api::agents::{Held, HeldReply, Lease, ReportedDevice};
 use qgjob_core::api::runs::{Installs, NewRun};
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
-use qgjob_core::model::attempt::{self, Attempt, Epoch, Install, Phase};
+use qgjob_core::model::attempt::{self, Attempt, Epoch, Install, Phase, Took};
 use qgjob_core::model::build::AppVersion;
 use qgjob_core::model::device::{self, Device};
 use qgjob_core::model::event::{Event, Seq};
@@ -80,6 +80,8 @@ pub struct Submission {
     pub run_id: run::Id,
     /// Ids of the jobs, in the order of `run.tests`.
     pub job_ids: Vec<job::Id>,
+    /// How long each job is expected to hold a device, an install not counted, in the order of `run.tests`.
+    pub predicted_ms: Vec<u64>,
     /// What was asked for, validated.
     pub run: NewRun,
     /// The job it retries, if it was made by `retry`.
@@ -299,6 +301,8 @@ pub struct WaitingJob {
     pub avoid: Vec<device::Id>,
     /// Since when it is to start before others, if it was promoted.
     pub promoted_at: Option<Timestamp>,
+    /// How long it is expected to hold a device, an install not counted.
+    pub predicted_ms: u64,
 }
 
 /// A job whose attempt holds a device, as the board needs it.
@@ -527,6 +531,8 @@ pub trait Store: Send + Sync + 'static {
     async fn running_jobs(&self) -> Result<Vec<RunningJob>>;
     /// All limits.
     async fn limits(&self) -> Result<Limits>;
+    /// How long the attempts that came to a verdict took, with their orgs, oldest first: of the `newest` attempts.
+    async fn history(&self, newest: u32) -> Result<Vec<(OrgId, Took)>>;
     /// Numbers for `/metrics`.
     async fn gauges(&self) -> Result<Gauges>;
     /// Writes and reads, to prove that the store works.

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::job::Reason;
-use super::selector::words;
-use super::{agent, device, job};
+use super::name::TestPath;
+use super::selector::{Target, words};
+use super::{agent, device, group, job};
 
 super::id::define_id!("att_", "an attempt");
 
@@ -85,6 +86,14 @@ pub enum Outcome {
     /// The agent gave it back unfinished.
     Released,
 }
+
+impl Outcome {
+    /// Whether it says something about the tests: such an attempt took as long as the job does.
+    pub fn is_verdict(self) -> bool {
+        matches!(self, Self::Passed | Self::Failed | Self::TimedOut | Self::Skipped)
+    }
+}
+
 words!(Outcome, "outcome", Passed => "passed", Failed => "failed", Errored => "errored", TimedOut => "timed_out",
     Cancelled => "cancelled", Skipped => "skipped", Lost => "lost", Released => "released");
 
@@ -111,3 +120,50 @@ pub enum InstallAction {
     Reset,
 }
 words!(InstallAction, "install action", Avoided => "avoided", Cold => "cold", VersionChange => "version_change", Reset => "reset");
+
+impl InstallAction {
+    /// Whether the app was sent to the device because the device did not have the build. A reset is no such install: the job
+    /// pays for it wherever it runs.
+    pub fn is_switch(self) -> bool {
+        matches!(self, Self::Cold | Self::VersionChange)
+    }
+}
+
+/// How long an attempt that came to a verdict took: what forecasts are made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Took {
+    /// The job's group, which names the build.
+    pub group_id: group::Id,
+    /// The test file.
+    pub test: TestPath,
+    /// How long it held its device, its install not counted.
+    pub held_ms: u64,
+    /// The install, if the device did not have the build.
+    pub install: Option<TookInstall>,
+}
+
+impl Took {
+    /// Of an attempt of `whole_ms`, on a device of the `kind`, if that is known.
+    pub fn new(
+        group_id: group::Id,
+        test: TestPath,
+        whole_ms: u64,
+        install: Option<Install>,
+        kind: Option<Target>,
+    ) -> Self {
+        let switch = install.filter(|install| install.action.is_switch());
+        let held_ms = whole_ms.saturating_sub(switch.map_or(0, |install| install.duration_ms));
+        let install =
+            switch.zip(kind).map(|(Install { duration_ms, .. }, kind)| TookInstall { kind, duration_ms });
+        Self { group_id, test, held_ms, install }
+    }
+}
+
+/// How long an install took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TookInstall {
+    /// The kind of device.
+    pub kind: Target,
+    /// For verifying and installing.
+    pub duration_ms: u64,
+}

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::attempt::{Install, Outcome, Phase};
+use super::attempt::{Install, Outcome, Phase, Took};
 use super::job::{Conclusion, Reason, Status};
 use super::limits::OrgLimits;
 use super::name::{AppVersionId, ConcurrencyGroup, OrgId};
@@ -61,6 +61,9 @@ pub enum Fact {
         /// Since when it is to start before others, if it was promoted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         promoted_at: Option<Timestamp>,
+        /// How long it is expected to hold a device, an install not counted.
+        #[serde(default = "unknown_ms")]
+        predicted_ms: u64,
     },
     /// A waiting job is to start before others.
     #[serde(rename = "job.promoted")]
@@ -123,6 +126,8 @@ pub enum Fact {
         reason: Option<Reason>,
         /// The same for people.
         detail: Option<String>,
+        /// How long it took, if it came to a verdict.
+        took: Option<Took>,
     },
     /// An agent sent a report under an old epoch: kept, changes nothing.
     #[serde(rename = "attempt.stale_report")]
@@ -192,6 +197,11 @@ pub enum Fact {
         /// Most jobs of it that run at a time now.
         limit: u32,
     },
+}
+
+/// Of jobs that were queued before there were predictions.
+fn unknown_ms() -> u64 {
+    60_000
 }
 
 impl Fact {

@@ -54,9 +54,12 @@ pub enum Because {
     Age,
     /// It is smaller.
     Size,
+    /// Nobody serves it, while devices serve the other.
+    Unserved,
 }
 words!(Because, "reason to come first",
-    Share => "share", Promoted => "promoted", Priority => "priority", Age => "age", Size => "size");
+    Share => "share", Promoted => "promoted", Priority => "priority", Age => "age", Size => "size",
+    Unserved => "unserved");
 
 #[cfg(test)]
 mod tests {

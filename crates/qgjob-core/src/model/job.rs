@@ -51,6 +51,9 @@ pub struct Job {
     pub promoted_at: Option<Timestamp>,
     /// Gives up waiting for a device then. Moved by the time that it was paused.
     pub queue_deadline: Timestamp,
+    /// How long it is expected to hold a device, an install not counted: from what the latest jobs of its test file, its app
+    /// and its org took when it was submitted.
+    pub predicted_ms: u64,
     /// The device of the latest attempt.
     pub device_id: Option<device::Id>,
     /// Tests by outcome, of the attempt that decided.

@@ -299,10 +299,10 @@ impl Board {
             self.enqueue(id, now);
         }
         let at = seconds(now);
-        if self.placement.start(device, &[id], at) == Err(placement::NotStarted::Busy(device)) {
+        if self.placement.start(device, id, at) == Err(placement::NotStarted::Busy(device)) {
             // What this device was thought to run, another server knew better.
             self.placement.undo(device, at);
-            let _ = self.placement.start(device, &[id], at);
+            let _ = self.placement.start(device, id, at);
         }
         if self.placement.device_of(id) != Some(device) {
             // The device is not known yet; the job must not go to another.

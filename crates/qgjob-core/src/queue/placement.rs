@@ -31,6 +31,7 @@ mod fleet;
 mod group;
 mod hashing;
 mod open;
+mod outlook;
 mod parameters;
 mod seconds;
 mod share;
@@ -121,7 +122,7 @@ pub struct Waiting {
     pub barred: Vec<device::Id>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ClassState {
     pool: Pool,
     devices_up: u32,
@@ -139,7 +140,7 @@ impl ClassState {
 }
 
 /// What waits, what could run it, and the rule that brings them together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Placement {
     parameters: Parameters,
     pools: Vec<PoolState>,

@@ -133,6 +133,7 @@ impl Rack {
         let submission = Submission {
             run_id: run::Id::new(now, id()),
             job_ids: (0..jobs).map(|_| job::Id::new(now, id())).collect(),
+            predicted_ms: vec![60_000; jobs],
             run,
             retry_of: None,
             key: None,

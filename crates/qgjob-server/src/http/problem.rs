@@ -238,6 +238,7 @@ mod tests {
             )
             .await
             .unwrap(),
+            forecasts: crate::forecasts::Forecasts::start(store.clone()).await.unwrap(),
             blobs: std::sync::Arc::new(blobs::disk::Disk::open(folder).unwrap()),
             uploads: blobs::uploads::Uploads::open(folder).unwrap(),
             logs: logs::Logs::open(folder, 1).unwrap(),

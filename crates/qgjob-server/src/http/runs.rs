@@ -85,9 +85,11 @@ pub async fn submit(
     };
     // Ids that count up sort in the order of submission.
     let first = job::Id::new(now, app.clock.random());
+    let predicted_ms = app.forecasts.jobs_ms(&run.org_id, &run.app_version_id, &run.tests).await?;
     let submission = Submission {
         run_id: run::Id::new(now, app.clock.random()),
         job_ids: (0..run.tests.len() as u128).map(|at| job::Id(first.0.wrapping_add(at))).collect(),
+        predicted_ms,
         run,
         retry_of,
         key,

@@ -10,6 +10,7 @@ mod forgetting;
 pub mod history;
 mod limiting;
 mod passing_time;
+mod predicting;
 mod reading;
 mod submitting;
 pub mod walk;
@@ -65,5 +66,7 @@ properties! {
         a_deadline_does_not_pass_while_a_job_is_paused two_pauses_at_a_time_count_once
         a_job_that_is_not_due_or_had_a_device_keeps_its_deadline a_promoted_job_stays_so
         only_a_job_that_waits_can_be_promoted;
+    predicting: a_prediction_stays_with_its_job each_job_has_a_prediction an_attempt_tells_what_it_took
+        the_history_is_what_was_told;
     events: they_are_told_in_order_and_once what_failed_is_not_told;
 }

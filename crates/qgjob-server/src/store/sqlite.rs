@@ -30,7 +30,7 @@ use qgjob_core::api::agents::{Held, HeldReply, Lease};
 use qgjob_core::api::runs::Installs;
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
-use qgjob_core::model::attempt::{self, Attempt};
+use qgjob_core::model::attempt::{self, Attempt, Took};
 use qgjob_core::model::build::AppVersion;
 use qgjob_core::model::device::{self, Device};
 use qgjob_core::model::event::{Event, Seq};
@@ -524,6 +524,10 @@ impl Store for Sqlite {
 
     async fn limits(&self) -> Result<Limits> {
         self.reads.run(limits::read).await
+    }
+
+    async fn history(&self, newest: u32) -> Result<Vec<(OrgId, Took)>> {
+        self.reads.run(move |c| read::history(c, newest)).await
     }
 
     async fn gauges(&self) -> Result<Gauges> {

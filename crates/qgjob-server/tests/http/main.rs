@@ -8,6 +8,7 @@ mod contract;
 mod limits;
 mod logs;
 mod openapi;
+mod predictions;
 mod quotas;
 mod reads;
 mod stop;

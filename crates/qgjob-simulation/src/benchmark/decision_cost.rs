@@ -73,7 +73,7 @@ struct Load {
 
 impl Load {
     fn new(shape: Shape, groups: usize) -> Self {
-        let mut placement = Placement::new(Parameters { batch_s: 0.0, ..Parameters::default() });
+        let mut placement = Placement::new(Parameters::default());
         let pools: Vec<_> = (0..POOLS).map(|_| placement.add_pool()).collect();
         let classes: Vec<Class> = (0..CLASSES).map(|at| placement.add_class(pools[at % POOLS])).collect();
         let served: Vec<Arc<[Class]>> =

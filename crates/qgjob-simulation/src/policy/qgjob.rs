@@ -26,8 +26,7 @@ pub struct Qgjob<'a> {
 impl<'a> Qgjob<'a> {
     /// The placement for a workload, all devices up.
     pub fn new(workload: &'a Workload, parameters: Parameters) -> Self {
-        // One job at a time, as the server hands them out: each has its own lease.
-        let mut placement = Placement::new(Parameters { batch_s: 0.0, ..parameters });
+        let mut placement = Placement::new(parameters);
         let pools: Vec<_> = (0..workload.classes).map(|_| placement.add_pool()).collect();
         let classes: Vec<Class> =
             workload.pools().into_iter().map(|pool| placement.add_class(pools[pool])).collect();
@@ -89,7 +88,7 @@ impl Policy for Qgjob<'_> {
     fn decide(&mut self, now: f64, device: usize, _fleet: &Fleet) -> Decision {
         match self.placement.claim(device_id(device), now) {
             placement::Decision::Run(run) => {
-                let job::Id(id) = run.jobs[0];
+                let job::Id(id) = run.job;
                 Decision::Start { group: (id >> 32) as usize, job: (id & u128::from(u32::MAX)) as usize }
             }
             placement::Decision::Wait { until } => Decision::Wait { until: until.unwrap_or(f64::INFINITY) },

@@ -9,7 +9,7 @@ use super::watch::{Patience, Wish, story, verdict, watch};
 use super::{Context, summary};
 use crate::client::Client;
 use crate::client::watch::{Subject, View};
-use crate::output::{DIM, Format, Object, Output, plain};
+use crate::output::{DIM, Format, Object, Output, plain, span};
 
 /// Show or watch jobs and runs
 ///
@@ -90,6 +90,7 @@ fn facts(output: &Output, view: &JobView) -> String {
     fact("target", format!("{}{selector}", job.spec.target));
     fact("priority", job.spec.priority.to_string());
     fact("device", view.device_name.clone().unwrap_or_default());
+    fact("predicted", span(job.predicted_ms));
     fact("attempts", job.attempts.to_string());
     fact("created", job.created_at.to_string());
     fact("started", job.started_at.map(|at| at.to_string()).unwrap_or_default());

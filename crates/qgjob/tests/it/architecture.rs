@@ -16,15 +16,16 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob-server", "config", &[]),
     ("qgjob-server", "metrics", &["store"]),
     ("qgjob-server", "dispatch", &["store"]),
+    ("qgjob-server", "forecasts", &["store"]),
     // Secrets are made for the HTTP API and for the first start; whoever makes one hashes it here.
     ("qgjob-server", "credential", &["store", "config"]),
     // What routes and duties share, so that neither needs the other.
-    ("qgjob-server", "app", &["store", "blobs", "logs", "config", "dispatch", "metrics"]),
+    ("qgjob-server", "app", &["store", "blobs", "logs", "config", "dispatch", "forecasts", "metrics"]),
     ("qgjob-server", "background", &["app"]),
     (
         "qgjob-server",
         "http",
-        &["app", "store", "blobs", "logs", "config", "credential", "dispatch", "metrics"],
+        &["app", "store", "blobs", "logs", "config", "credential", "dispatch", "forecasts", "metrics"],
     ),
     (
         "qgjob-server",
@@ -39,6 +40,7 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
             "logs",
             "config",
             "dispatch",
+            "forecasts",
             "metrics",
         ],
     ),

@@ -88,6 +88,7 @@ async fn the_two_commands_can_be_spelled_in_any_way() {
       run          run_ID
       target       any
       priority     5
+      predicted    1m 00s
       attempts     0
       created      TIME
     ");

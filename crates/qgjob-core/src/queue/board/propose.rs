@@ -47,9 +47,7 @@ impl Board {
                     self.undo(device, now);
                     self.held_back.insert(device);
                 }
-                Decision::Run(run) => {
-                    proposals.extend(run.jobs.into_iter().map(|job| Proposal { device, job }));
-                }
+                Decision::Run(run) => proposals.push(Proposal { device, job: run.job }),
                 Decision::Wait { until } => _ = self.told_to_wait.insert(device, until),
             }
         }
@@ -77,8 +75,7 @@ impl Board {
     }
 
     fn another_is_about_to_take(&self, run: &Run) -> bool {
-        let takes = |job: &job::Id, device: device::Id| self.placement.could_go_on_with(device, *job);
-        self.expected.keys().any(|device| run.jobs.iter().any(|job| takes(job, *device)))
+        self.expected.keys().any(|device| self.placement.could_go_on_with(*device, run.job))
     }
 
     fn ready_what_is_due(&mut self, now: Timestamp) {

@@ -124,6 +124,7 @@ fn ended(device: u128) -> Fact {
         outcome: attempt::Outcome::Passed,
         reason: None,
         detail: None,
+        took: None,
     }
 }
 
@@ -136,6 +137,7 @@ fn queued(group: group::Id, not_before: Option<Timestamp>, avoid: &[u128]) -> Fa
         detail: None,
         avoid: avoid.iter().map(|id| device::Id(*id)).collect(),
         promoted_at: None,
+        predicted_ms: 60_000,
     }
 }
 

@@ -13,24 +13,18 @@ const OLDEST_OF_A_STREAM_S: f64 = 3600.0;
 /// Ranks before any age and priority: 31 years.
 const PROMOTED_S: f64 = 1e9;
 
-/// Why jobs could not be started.
+/// Why a job could not be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotStarted {
     /// The device is not known.
     #[error("device {0} is not known")]
     UnknownDevice(device::Id),
-    /// The device runs other jobs.
-    #[error("device {0} runs other jobs")]
+    /// The device runs another job.
+    #[error("device {0} runs another job")]
     Busy(device::Id),
-    /// No job was named.
-    #[error("no job was named")]
-    Nothing,
     /// The job does not wait.
     #[error("job {0} does not wait")]
     NotWaiting(job::Id),
-    /// The job is of another group than the one before it.
-    #[error("job {0} is of another group than the others")]
-    OtherGroup(job::Id),
 }
 
 impl Placement {
@@ -41,7 +35,7 @@ impl Placement {
         self.put(id, waiting, false, now);
     }
 
-    /// Takes a job out: it was cancelled, or it is over. When it was the last that its device ran, the device is free.
+    /// Takes a job out: it was cancelled, or it is over. The device that ran it is free.
     pub fn remove(&mut self, id: job::Id, now: f64) {
         let now = moment(now);
         let Some(job) = self.jobs.remove(&id) else { return };
@@ -55,15 +49,8 @@ impl Placement {
         }
         let key = self.group(slot).key;
         let device = self.running.remove(&id).and_then(|device| self.devices.get_mut(&device));
-        if let Some(known) = device
-            && let Some(hold) = &mut known.hold
-        {
-            hold.jobs.retain(|other| *other != id);
-            if hold.jobs.is_empty()
-                && let Some(hold) = known.hold.take()
-            {
-                self.release(&hold, now);
-            }
+        if let Some(hold) = device.and_then(|known| known.hold.take()) {
+            self.release(&hold, now);
         }
         self.count_for_org(key, -1, 0);
     }
@@ -90,53 +77,32 @@ impl Placement {
         true
     }
 
-    /// Notes that a device runs jobs of one group, one after the other, from now on. A repeat changes nothing.
+    /// Notes that a device runs a job from now on. A repeat changes nothing.
     ///
     /// # Errors
-    /// When the device or a job is not in the state for it; then nothing changed.
-    pub fn start(&mut self, device: device::Id, jobs: &[job::Id], now: f64) -> Result<(), NotStarted> {
+    /// When the device or the job is not in the state for it; then nothing changed.
+    pub fn start(&mut self, device: device::Id, job: job::Id, now: f64) -> Result<(), NotStarted> {
         let now = moment(now);
-        let known = self.devices.get(&device).ok_or(NotStarted::UnknownDevice(device))?;
+        let known = self.devices.get_mut(&device).ok_or(NotStarted::UnknownDevice(device))?;
         if let Some(hold) = &known.hold {
-            return if hold.jobs == jobs { Ok(()) } else { Err(NotStarted::Busy(device)) };
+            return if hold.job == job { Ok(()) } else { Err(NotStarted::Busy(device)) };
         }
-        let waits = |id: &job::Id| self.jobs.get(id).filter(|job| !job.running).map(|job| job.group);
-        let slot = jobs.first().ok_or(NotStarted::Nothing).and_then(|first| {
-            let slot = waits(first).ok_or(NotStarted::NotWaiting(*first))?;
-            for (at, id) in jobs.iter().enumerate() {
-                match waits(id) {
-                    Some(group) if group != slot => return Err(NotStarted::OtherGroup(*id)),
-                    Some(_) if !jobs[..at].contains(id) => {}
-                    _ => return Err(NotStarted::NotWaiting(*id)),
-                }
-            }
-            Ok(slot)
-        })?;
-        self.begin(device, slot, jobs, now);
-        Ok(())
-    }
-
-    fn begin(&mut self, device: device::Id, slot: Slot, jobs: &[job::Id], now: f64) {
-        let mut predicted_s = 0.0;
-        for id in jobs {
-            let Some(job) = self.jobs.get_mut(id) else { continue };
-            job.running = true;
-            predicted_s += job.predicted_s;
-            let group = self.groups[slot].as_mut().expect("the group of a job is there");
-            group.pending.remove(*id, job);
-            self.running.insert(*id, device);
-        }
-        let Some(known) = self.devices.get_mut(&device) else { return };
+        let waiting =
+            self.jobs.get_mut(&job).filter(|job| !job.running).ok_or(NotStarted::NotWaiting(job))?;
+        waiting.running = true;
+        self.running.insert(job, device);
+        let slot = waiting.group;
         let group = self.groups[slot].as_mut().expect("the group of a job is there");
+        group.pending.remove(job, waiting);
         let install = !known.state.has(group.key.version);
         let installed_before = install.then(|| known.state.installed.clone());
         known.state.use_version(group.app, group.key.version);
         known.state.installs += u64::from(install);
-        let end = now + predicted_s + if install { group.install_s } else { 0.0 };
+        let end = now + waiting.predicted_s + if install { group.install_s } else { 0.0 };
         let serving = known.state.up;
         known.hold = Some(Hold {
             group: slot,
-            jobs: jobs.to_vec(),
+            job,
             end,
             started: now,
             serving,
@@ -151,23 +117,22 @@ impl Placement {
         let key = group.key;
         self.count_running(slot, 1, now);
         self.count_for_org(key, 0, 1);
+        Ok(())
     }
 
-    /// Notes that a device is done with its jobs: they are over, whatever came of them.
+    /// Notes that a device is done with its job: it is over, whatever came of it.
     pub fn finish(&mut self, device: device::Id, now: f64) {
         let now = moment(now);
         let Some(hold) = self.devices.get_mut(&device).and_then(|known| known.hold.take()) else { return };
         let key = self.group(hold.group).key;
-        for id in &hold.jobs {
-            self.jobs.remove(id);
-            self.running.remove(id);
-        }
+        self.jobs.remove(&hold.job);
+        self.running.remove(&hold.job);
         self.leave(&hold, now);
-        self.count_for_org(key, -(hold.jobs.len() as i32), -1);
+        self.count_for_org(key, -1, -1);
     }
 
-    /// Notes that a device no longer runs its jobs and that they are not over: each waits again at its old place, and
-    /// not for this device.
+    /// Notes that a device no longer runs its job and that it is not over: it waits again at its old place, and not for
+    /// this device.
     pub fn lost(&mut self, device: device::Id, now: f64) {
         self.give_back(device, Some(device), moment(now));
     }
@@ -186,14 +151,13 @@ impl Placement {
     fn give_back(&mut self, device: device::Id, bar: Option<device::Id>, now: f64) -> Option<Hold> {
         let hold = self.devices.get_mut(&device)?.hold.take()?;
         let group = self.groups[hold.group].as_mut().expect("the group of a hold is there");
-        for id in &hold.jobs {
-            self.running.remove(id);
-            let Some(job) = self.jobs.get_mut(id) else { continue };
+        self.running.remove(&hold.job);
+        if let Some(job) = self.jobs.get_mut(&hold.job) {
             job.running = false;
             if let Some(bar) = bar.filter(|bar| !job.barred.contains(bar)) {
                 job.barred = job.barred.iter().copied().chain([bar]).collect();
             }
-            group.pending.insert(*id, job);
+            group.pending.insert(hold.job, job);
         }
         self.stirred.insert(group.key.class);
         if bar.is_none() && group.last_launch == hold.started {
@@ -268,10 +232,6 @@ impl Placement {
             Some(slot) => *slot,
             None => self.add_group(key, &waiting, promoted, since, now),
         };
-        if self.group(slot).open {
-            // Its rank is about to change.
-            self.close(slot);
-        }
         let pool = self.classes[key.class.at()].pool;
         let devices_up = f64::from(self.pools[pool.at()].devices_up.max(1));
         let size_s = self.parameters.size_penalty * predicted_s / devices_up;
@@ -320,7 +280,7 @@ impl Placement {
             paused: self.paused_versions.contains(&(key.org, key.version)),
             full: self.join_concurrency(&key, slot),
             queued: false,
-            open: false,
+            open: None,
             reopens_at: None,
         };
         self.next_serial += 1;

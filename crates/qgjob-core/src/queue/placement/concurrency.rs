@@ -7,7 +7,7 @@ use super::{GroupKey, Org, Placement};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Concurrency(pub u32);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ConcurrencyState {
     /// Most devices that may run jobs which name it.
     pub(super) limit: u32,

@@ -17,7 +17,7 @@ const REOPENED_AT_ONCE: usize = 16;
 /// What a free device should do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// Run jobs.
+    /// Run a job.
     Run(Run),
     /// Wait until something changes.
     Wait {
@@ -26,16 +26,16 @@ pub enum Decision {
     },
 }
 
-/// Jobs for a device.
-#[derive(Debug, Clone, PartialEq)]
+/// A job for a device: one at a time, so that each has its own lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// At least one, in the order to run them, all of one group.
-    pub jobs: Vec<job::Id>,
-    /// The group.
+    /// The job.
+    pub job: job::Id,
+    /// Its group.
     pub group: GroupKey,
     /// Whether the version must be installed first.
     pub install: bool,
-    /// A version to fetch meanwhile: when these jobs are done there is probably nothing left of the group, and the
+    /// A version to fetch meanwhile: when this job is done there is probably nothing left of the group, and the
     /// device would go on with this.
     pub hint: Option<Version>,
 }
@@ -73,7 +73,8 @@ impl Placement {
             (Some(warm), Some(cold)) if self.leaves(warm, cold, now) => cold,
             (Some(warm), Some(_)) => warm,
         };
-        let (jobs, lasts_s) = self.batch(device, pick.slot);
+        let first = self.may_take(device, pick.slot).next().map(|(id, job)| (id, job.predicted_s));
+        let (job, lasts_s) = first.expect("a group is picked for a job that the device may take");
         let group = self.group(pick.slot);
         let key = group.key;
         let left_s = (group.pending.total_s() - lasts_s) / f64::from(group.serving + 1);
@@ -84,14 +85,14 @@ impl Placement {
             _ => self.best_cold(device, Some(key.version), now),
         };
         let hint = hint.map(|next| self.group(next.slot).key.version);
-        Decision::Run(Run { jobs, group: key, install, hint })
+        Decision::Run(Run { job, group: key, install, hint })
     }
 
     /// Decides and starts at once.
     pub fn claim(&mut self, device: device::Id, now: f64) -> Decision {
         let decision = self.decide(device, now);
         if let Decision::Run(run) = &decision {
-            self.start(device, &run.jobs, now).expect("a decision names a free device and waiting jobs");
+            self.start(device, run.job, now).expect("a decision names a free device and a waiting job");
         }
         decision
     }
@@ -106,7 +107,7 @@ impl Placement {
         for device in asking.iter().copied() {
             match self.decide(device, now) {
                 Decision::Run(run) if !run.install => {
-                    self.start(device, &run.jobs, now).expect("a decision names a free device");
+                    self.start(device, run.job, now).expect("a decision names a free device");
                     decisions.push((device, Decision::Run(run)));
                 }
                 Decision::Run(_) => cold.push(device),
@@ -267,23 +268,5 @@ impl Placement {
         };
         let barred_up = job.barred.iter().filter(is_up).count();
         self.classes[class.at()].devices_up as usize > barred_up
-    }
-
-    /// The jobs to hand out together, and their predicted seconds: more than one only if they are short and the group
-    /// has plenty for every device that serves it.
-    fn batch(&self, device: device::Id, slot: Slot) -> (Vec<job::Id>, f64) {
-        let group = self.group(slot);
-        let even_share_s = group.pending.total_s() / f64::from(2 * (group.serving + 1));
-        let enough_s = self.parameters.batch_s.min(even_share_s);
-        let mut jobs = Vec::with_capacity(1);
-        let mut lasts_s = 0.0;
-        for (id, job) in self.may_take(device, slot) {
-            if !jobs.is_empty() && lasts_s >= enough_s {
-                break;
-            }
-            jobs.push(id);
-            lasts_s += job.predicted_s;
-        }
-        (jobs, lasts_s)
     }
 }

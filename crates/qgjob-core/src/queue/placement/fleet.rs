@@ -32,17 +32,17 @@ pub struct DeviceState {
 }
 
 /// A device, and what it runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) state: DeviceState,
     pub(super) hold: Option<Hold>,
 }
 
-/// Jobs that a device runs one after the other.
-#[derive(Debug)]
+/// A job that a device runs.
+#[derive(Debug, Clone)]
 pub(super) struct Hold {
     pub(super) group: Slot,
-    pub(super) jobs: Vec<job::Id>,
+    pub(super) job: job::Id,
     /// When it should be free.
     pub(super) end: f64,
     pub(super) started: f64,
@@ -50,7 +50,7 @@ pub(super) struct Hold {
     pub(super) serving: bool,
     /// For undoing: the group's last launch before.
     pub(super) launch_before: f64,
-    /// For undoing: what was installed, if the jobs needed an install.
+    /// For undoing: what was installed, if the job needed an install.
     pub(super) installed_before: Option<Vec<Installed>>,
 }
 

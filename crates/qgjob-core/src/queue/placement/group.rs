@@ -21,7 +21,7 @@ pub(super) struct Rank {
     pub(super) slot: Slot,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) group: Slot,
     pub(super) predicted_s: f64,
@@ -31,7 +31,7 @@ pub(super) struct Job {
 }
 
 /// The jobs of a group that wait: the longest first, but an old one before a much later one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
     jobs: BTreeSet<(Seconds, job::Id)>,
     lengths: Tally,
@@ -83,7 +83,7 @@ impl Pending {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) key: GroupKey,
     pub(super) app: App,
@@ -112,8 +112,8 @@ pub(super) struct Group {
     pub(super) full: bool,
     /// Whether its class counts it as waiting.
     pub(super) queued: bool,
-    /// Whether it wanted one more device when it was last looked at.
-    pub(super) open: bool,
+    /// If it wanted one more device when it was last looked at: where it stands among those that do.
+    pub(super) open: Option<Rank>,
     /// When it will want one if nothing starts until then.
     pub(super) reopens_at: Option<Seconds>,
 }
@@ -136,6 +136,17 @@ impl Group {
     pub(super) fn rank(&self, slot: Slot) -> Rank {
         let key = Seconds::new(self.since - self.head_start_s + self.size_s);
         Rank { key, serial: self.serial, slot }
+    }
+
+    /// What the order of groups that want one more device goes by. One that is served comes later by an install: what
+    /// another device would spend to join it could serve a group that nobody serves.
+    pub(super) fn rank_to_join(&self, slot: Slot) -> Rank {
+        let rank = self.rank(slot);
+        Rank { key: Seconds::new(rank.key.get() + self.joined_later_by_s()), ..rank }
+    }
+
+    pub(super) fn joined_later_by_s(&self) -> f64 {
+        if self.serving == 0 { 0.0 } else { self.install_s }
     }
 
     pub(super) fn serve(&mut self, end: f64) {

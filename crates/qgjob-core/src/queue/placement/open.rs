@@ -23,7 +23,7 @@ pub(super) enum Band {
 
 /// The groups of one class that want a device. Orgs are ordered by their best group, so that an org changes its band
 /// as a whole, whatever the number of its groups.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Open {
     groups: Map<Org, BTreeSet<Rank>>,
     within: BTreeSet<(Rank, Org)>,

@@ -29,8 +29,6 @@ pub struct Parameters {
     pub share_factor: f64,
     /// Head start of work that only few of a device's peers can do, at most; seconds.
     pub scarcity_s: f64,
-    /// Short jobs are handed out together up to this many predicted seconds; 0: one at a time.
-    pub batch_s: f64,
 }
 
 impl Default for Parameters {
@@ -45,7 +43,6 @@ impl Default for Parameters {
             break_after_s: 1800.0,
             share_factor: 4.0,
             scarcity_s: 1800.0,
-            batch_s: 60.0,
         }
     }
 }
@@ -63,7 +60,6 @@ impl Parameters {
             break_after_s: bounded(self.break_after_s),
             share_factor: bounded(self.share_factor),
             scarcity_s: bounded(self.scarcity_s),
-            batch_s: bounded(self.batch_s),
         }
     }
 }

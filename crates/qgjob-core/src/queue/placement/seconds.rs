@@ -48,7 +48,7 @@ pub(super) fn prediction(seconds: f64) -> f64 {
 }
 
 /// Numbers with how often each occurs, to know the largest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tally(BTreeMap<Seconds, u32>);
 
 impl Tally {

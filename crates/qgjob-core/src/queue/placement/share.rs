@@ -3,7 +3,7 @@
 use super::open::Band;
 use super::{Class, Pool};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct PoolState {
     pub(super) devices_up: u32,
     /// Weights of the orgs that have jobs here, summed.
@@ -11,7 +11,7 @@ pub(super) struct PoolState {
 }
 
 /// What an org may do, and what it holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct OrgState {
     pub(super) weight: u32,
     /// Most devices it may hold at a time.
@@ -22,7 +22,7 @@ pub(super) struct OrgState {
     pub(super) shares: Vec<Share>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Share {
     pub(super) pool: Pool,
     /// Jobs that wait or run.

@@ -1,6 +1,7 @@
 mod burst;
 mod explaining;
 mod ordering;
+mod outlook;
 mod same_decisions;
 mod scanning;
 mod sharing;

@@ -1,6 +1,6 @@
 //! Keeping the index true: whether a group wants a device, and in which band its org is.
 
-use super::group::{Slot, Wants};
+use super::group::{Rank, Slot, Wants};
 use super::open::Band;
 use super::seconds::Seconds;
 use super::share::Share;
@@ -18,13 +18,12 @@ impl Placement {
         let group = self.group(slot);
         let (class, was_open, serial) = (group.key.class, group.open, group.serial);
         let wants = queued.then(|| self.wants(slot, now));
-        match (was_open, wants == Some(Wants::More)) {
-            (false, true) => {
-                self.open(slot);
-                self.stirred.insert(class);
-            }
-            (true, false) => self.close(slot),
-            _ => {}
+        let open = (wants == Some(Wants::More)).then(|| self.group(slot).rank_to_join(slot));
+        if open != was_open {
+            self.place(slot, open);
+        }
+        if was_open.is_none() && open.is_some() {
+            self.stirred.insert(class);
         }
         let reopens_at = match wants {
             Some(Wants::NotBefore(time)) => Some(Seconds::new(time)),
@@ -72,25 +71,22 @@ impl Placement {
         self.free_slots.push(slot);
     }
 
-    fn open(&mut self, slot: Slot) {
-        let group = self.groups[slot].as_mut().expect("only a group that is there opens");
-        group.open = true;
-        let (org, class, rank) = (group.key.org, group.key.class, group.rank(slot));
+    /// Puts a group where it now stands among those that want a device, if it does.
+    fn place(&mut self, slot: Slot, rank: Option<Rank>) {
+        let group = self.group_mut(slot);
+        let before = std::mem::replace(&mut group.open, rank);
+        let (org, class) = (group.key.org, group.key.class);
         let state = &mut self.classes[class.at()];
         let share = self.orgs.entry(org).or_default().share_mut(state.pool);
-        if state.open.insert(org, share.band, rank) {
-            share.open_in.push(class);
-        }
-    }
-
-    pub(super) fn close(&mut self, slot: Slot) {
-        let group = self.groups[slot].as_mut().expect("only a group that is there closes");
-        group.open = false;
-        let (org, class, rank) = (group.key.org, group.key.class, group.rank(slot));
-        let state = &mut self.classes[class.at()];
-        let share = self.orgs.entry(org).or_default().share_mut(state.pool);
-        if state.open.remove(org, share.band, rank) {
+        if let Some(before) = before
+            && state.open.remove(org, share.band, before)
+        {
             share.open_in.retain(|other| *other != class);
+        }
+        if let Some(rank) = rank
+            && state.open.insert(org, share.band, rank)
+        {
+            share.open_in.push(class);
         }
     }
 

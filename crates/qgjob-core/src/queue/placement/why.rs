@@ -165,7 +165,7 @@ impl Placement {
 
     fn ahead_of(&self, group: &Group, slot: Slot) -> Vec<Ahead> {
         let state = &self.classes[group.key.class.at()];
-        let own = group.rank(slot);
+        let own = group.rank_to_join(slot);
         let yields = self.is_over(group.key.org, state.pool);
         let within = state.open.ranked(false).take_while(|(rank, _)| yields || *rank < own).take(COUNTED);
         let over = state.open.ranked(true).take_while(|(rank, _)| *rank < own).take(COUNTED);
@@ -191,6 +191,7 @@ impl Group {
             (self.head_start_s - other.head_start_s, urgency),
             (other.since - self.since, Because::Age),
             (other.size_s - self.size_s, Because::Size),
+            (other.joined_later_by_s() - self.joined_later_by_s(), Because::Unserved),
         ];
         let mut most = advantages[0];
         for advantage in advantages {

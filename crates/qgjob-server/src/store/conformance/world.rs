@@ -128,7 +128,8 @@ impl World {
         change(&mut run);
         let run_id = run::Id::new(self.now, self.draw());
         let job_ids = run.tests.iter().map(|_| job::Id::new(self.now, self.draw())).collect();
-        Submission { run_id, job_ids, run, retry_of: None, key: None }
+        let predicted_ms = run.tests.iter().map(|_| 60_000).collect();
+        Submission { run_id, job_ids, predicted_ms, run, retry_of: None, key: None }
     }
 
     pub async fn try_submit(&self, submission: Submission) -> Answer<Accepted> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use qgjob_core::api::agents::{Held, HeldReply, Order};
 use qgjob_core::model::artifact::Artifact;
-use qgjob_core::model::attempt::{self, Epoch, InstallAction, Phase};
+use qgjob_core::model::attempt::{self, Epoch, InstallAction, Phase, Took};
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::{self, Conclusion, Status};
 use qgjob_core::model::refusal::Refusal;
@@ -19,7 +19,7 @@ use super::agents;
 use super::claim::after;
 use super::jobs::{self, Because, Job};
 use super::limits;
-use super::rows::{At, Bin, Digest, Json, Word, json, word};
+use super::rows::{At, Bin, Digest, Json, Word, between_ms, json, word};
 use super::transaction::{Stop, Tx, Verb, not_found};
 use crate::store::{Answer, Finish, Finished, PhaseChange, Report};
 
@@ -39,13 +39,14 @@ pub(super) struct Attempt {
     /// The job's conclusion when the attempt ended.
     concluded: Option<Conclusion>,
     agent_finished: bool,
+    started_at: Timestamp,
 }
 
 /// `SELECT … FROM attempts` of what [`read`] reads, and `rest`.
 pub(super) fn select(rest: &str) -> String {
     format!(
         "SELECT id, job_id, run_id, agent_id, device_id, epoch, phase, install_action, install_ms, concluded, agent_finished,
-        outcome, reason, detail, passed, failed, flaky, skipped FROM attempts {rest}"
+        outcome, reason, detail, passed, failed, flaky, skipped, started_at FROM attempts {rest}"
     )
 }
 
@@ -73,6 +74,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         ended,
         concluded: row.get::<_, Option<Word<_>>>(9)?.map(|word| word.0),
         agent_finished: row.get(10)?,
+        started_at: row.get::<_, At>(18)?.0,
     })
 }
 
@@ -223,6 +225,7 @@ fn end(
         outcome: *outcome,
         reason: Some(*reason),
         detail: detail.clone(),
+        took: if outcome.is_verdict() { Some(took(tx, now, attempt, job)?) } else { None },
     };
     tx.tell(now, job.about(), fact)?;
     let concluded = if job.is_held_by(attempt.id) {
@@ -256,6 +259,18 @@ fn end(
     }
     limits::ended(tx, job.group_id)?;
     Ok(concluded)
+}
+
+fn took(tx: &Tx<'_>, now: Timestamp, attempt: &Attempt, job: &Job) -> Verb<Took> {
+    let kind = match attempt.install {
+        Some(install) if install.action.is_switch() => {
+            let sql = "SELECT kind FROM devices WHERE id = ?1";
+            tx.first(sql, [Bin(attempt.device_id.0)], |row| word(row, "kind"))?
+        }
+        _ => None,
+    };
+    let whole_ms = between_ms(attempt.started_at, now);
+    Ok(Took::new(job.group_id, job.test.clone(), whole_ms, attempt.install, kind))
 }
 
 /// Ends live attempts by the server's own judgement. Each draws its own wait from `random`.

@@ -24,6 +24,7 @@ pub(super) struct Job {
     pub group_id: group::Id,
     pub test: TestPath,
     pub priority: u8,
+    pub predicted_ms: u64,
     pub state: lifecycle::State,
     pub attempts: u32,
     pub attempt_id: Option<attempt::Id>,
@@ -50,7 +51,7 @@ impl Job {
 }
 
 const COLUMNS: &str = "id, run_id, org_id, group_id, test, priority, status, conclusion, infra_faults, infra_retries, avoid, \
-     attempts, attempt_id, promoted_at";
+     attempts, attempt_id, predicted_ms, promoted_at";
 
 /// Reads [`COLUMNS`] by their place: looking up a name costs as much as reading the value.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -72,7 +73,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         },
         attempts: row.get(11)?,
         attempt_id: row.get::<_, Option<Bin>>(12)?.map(|id| attempt::Id(id.0)),
-        promoted_at: row.get::<_, Option<At>>(13)?.map(|at| at.0),
+        predicted_ms: row.get(13)?,
+        promoted_at: row.get::<_, Option<At>>(14)?.map(|at| at.0),
     })
 }
 
@@ -132,6 +134,7 @@ fn queue(
         detail: because.detail,
         avoid: budget.avoid.clone(),
         promoted_at: job.promoted_at,
+        predicted_ms: job.predicted_ms,
     };
     tx.tell(now, job.about(), fact)?;
     count(tx, now, job, |jobs| {

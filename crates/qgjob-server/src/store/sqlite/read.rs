@@ -1,17 +1,18 @@
 //! Reading: what is outside the scope is not found.
 
 use qgjob_core::api::runs::Installs;
-use qgjob_core::model::attempt::{self, Attempt};
+use qgjob_core::model::attempt::{self, Attempt, Install, InstallAction, Outcome, Took};
 use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::job::{self, Job};
 use qgjob_core::model::name::OrgId;
 use qgjob_core::model::run::{self, Run};
+use qgjob_core::model::selector::Target;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::model::{agent, device, group};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::rows::{self, At, Bin, Ids, Word, at, bin, json, opt_at, opt_bin, opt_word, word};
+use super::rows::{self, At, Bin, Ids, Word, at, between_ms, bin, json, opt_at, opt_bin, opt_word, word};
 use super::transaction::{all, first};
 use crate::store::{
     EventFilter, Gauges, GroupRow, JobFacts, JobFilter, Listed, RunFilter, RunningJob, Scope, WaitingJob,
@@ -218,7 +219,8 @@ pub(super) fn group(c: &Connection, id: group::Id) -> rusqlite::Result<Option<Gr
 }
 
 pub(super) fn waiting_jobs(c: &Connection) -> rusqlite::Result<Vec<WaitingJob>> {
-    let sql = "SELECT id, group_id, priority, queued_at, not_before, avoid, promoted_at FROM jobs WHERE status = 'queued'
+    let sql = "SELECT id, group_id, priority, queued_at, not_before, avoid, predicted_ms, promoted_at
+        FROM jobs WHERE status = 'queued'
         ORDER BY queued_at, ordinal";
     all(c, sql, [], waiting_job)
 }
@@ -232,12 +234,14 @@ fn waiting_job(row: &Row<'_>) -> rusqlite::Result<WaitingJob> {
         not_before: opt_at(row, "not_before")?,
         avoid: row.get::<_, Ids>("avoid")?.0,
         promoted_at: opt_at(row, "promoted_at")?,
+        predicted_ms: row.get("predicted_ms")?,
     })
 }
 
 pub(super) fn running_jobs(c: &Connection) -> rusqlite::Result<Vec<RunningJob>> {
-    let sql = "SELECT j.id, j.group_id, j.priority, j.queued_at, j.not_before, j.avoid, j.promoted_at, a.device_id, a.started_at,
-        j.status <> 'running' AS over FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL ORDER BY a.epoch";
+    let sql = "SELECT j.id, j.group_id, j.priority, j.queued_at, j.not_before, j.avoid, j.predicted_ms,
+        j.promoted_at, a.device_id,
+        a.started_at, j.status <> 'running' AS over FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL ORDER BY a.epoch";
     all(c, sql, [], |row| {
         Ok(RunningJob {
             job: waiting_job(row)?,
@@ -246,6 +250,28 @@ pub(super) fn running_jobs(c: &Connection) -> rusqlite::Result<Vec<RunningJob>> 
             over: row.get("over")?,
         })
     })
+}
+
+/// The newest attempts are looked at, and no more than those, however few of them came to a verdict.
+pub(super) fn history(c: &Connection, newest: u32) -> rusqlite::Result<Vec<(OrgId, Took)>> {
+    let sql = "SELECT j.org_id, j.group_id, j.test, a.outcome, a.started_at, a.ended_at, a.install_action, a.install_ms,
+        d.kind FROM attempts a CROSS JOIN jobs j ON j.id = a.job_id
+        LEFT JOIN devices d ON d.id = a.device_id AND a.install_action <> 'avoided' ORDER BY a.id DESC LIMIT ?1";
+    let found = all(c, sql, [newest], |row| {
+        let outcome: Option<Word<Outcome>> = row.get(3)?;
+        if !outcome.is_some_and(|Word(outcome)| outcome.is_verdict()) {
+            return Ok(None);
+        }
+        let (At(started_at), At(ended_at)) = (row.get(4)?, row.get(5)?);
+        let action: Option<Word<InstallAction>> = row.get(6)?;
+        let kind: Option<Word<Target>> = row.get(8)?;
+        let duration_ms = row.get::<_, Option<u64>>(7)?.unwrap_or(0);
+        let install = action.map(|Word(action)| Install { action, duration_ms });
+        let (whole_ms, kind) = (between_ms(started_at, ended_at), kind.map(|Word(kind)| kind));
+        let took = Took::new(row.get(1)?, row.get::<_, Word<_>>(2)?.0, whole_ms, install, kind);
+        Ok(Some((row.get::<_, Word<_>>(0)?.0, took)))
+    })?;
+    Ok(found.into_iter().rev().flatten().collect())
 }
 
 pub(super) fn gauges(c: &Connection) -> rusqlite::Result<Gauges> {

@@ -122,6 +122,11 @@ impl ToSql for Ids {
     }
 }
 
+/// Milliseconds from one time to another; 0 when the clock was set back between them.
+pub(super) fn between_ms(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
+}
+
 pub(super) fn bin(row: &Row<'_>, column: &str) -> rusqlite::Result<u128> {
     Ok(row.get::<_, Bin>(column)?.0)
 }
@@ -226,6 +231,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         not_before: opt_at(row, "not_before")?,
         promoted_at: opt_at(row, "promoted_at")?,
         queue_deadline: at(row, "queue_deadline")?,
+        predicted_ms: row.get("predicted_ms")?,
         device_id: opt_bin(row, "device_id")?.map(device::Id),
         tests: test_counts(row)?,
         created_at: at(row, "created_at")?,

@@ -29,12 +29,12 @@ struct Known {
 }
 
 pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -> Verb<Accepted> {
-    let Submission { run_id, job_ids, run, retry_of, key } = submission;
+    let Submission { run_id, job_ids, predicted_ms, run, retry_of, key } = submission;
     let run_id = *run_id;
-    if job_ids.is_empty() || job_ids.len() != run.tests.len() {
-        return Err(
-            Refusal::Invalid(format!("{} tests and {} ids of jobs", run.tests.len(), job_ids.len())).into()
-        );
+    if job_ids.is_empty() || [job_ids.len(), predicted_ms.len()] != [run.tests.len(); 2] {
+        let (tests, ids, predictions) = (run.tests.len(), job_ids.len(), predicted_ms.len());
+        let what = format!("{tests} tests, {ids} ids of jobs and {predictions} predictions");
+        return Err(Refusal::Invalid(what).into());
     }
     let known = match key {
         Some((key, _)) => known_key(tx, &run.org_id, key)?,
@@ -100,7 +100,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
     };
     insert_run(tx, &made, &spec)?;
     let mut jobs = Vec::with_capacity(job_ids.len());
-    for (id, test) in job_ids.iter().zip(&run.tests) {
+    for ((id, test), predicted_ms) in job_ids.iter().zip(&run.tests).zip(predicted_ms) {
         let job = job::Job {
             id: *id,
             run_id,
@@ -118,6 +118,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
             not_before: scheduled,
             promoted_at: None,
             queue_deadline,
+            predicted_ms: *predicted_ms,
             device_id: None,
             tests: Counts::default(),
             created_at: now,
@@ -196,7 +197,8 @@ fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec) -> Verb<()> {
 
 fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::Job) -> Verb<()> {
     let sql = "INSERT INTO jobs (id, run_id, org_id, group_id, test, priority, infra_retries, status, not_before, queued_at,
-        queue_deadline, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        queue_deadline, created_at, predicted_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     let queued_at = (job.status == Status::Queued).then_some(At(now));
     tx.change(
         sql,
@@ -212,7 +214,8 @@ fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::J
             job.not_before.map(At),
             queued_at,
             At(job.queue_deadline),
-            At(now)
+            At(now),
+            job.predicted_ms
         ],
     )?;
     let about = About { org_id: Some(&job.org_id), run_id: Some(job.run_id), job_id: Some(job.id) };
@@ -226,6 +229,7 @@ fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::J
             detail: None,
             avoid: Vec::new(),
             promoted_at: None,
+            predicted_ms: job.predicted_ms,
         },
     };
     tx.tell(now, about, fact)

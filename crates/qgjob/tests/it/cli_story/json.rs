@@ -37,8 +37,8 @@ fn redact(value: &mut Value, key: &str) {
                 *text = new;
             }
         }
-        // Spans that are measured, and counters of changes.
-        Value::Number(_) if ["duration_ms", "version", "seq"].contains(&key) => {
+        // Spans that are measured or learned, and counters of changes.
+        Value::Number(_) if ["duration_ms", "predicted_ms", "version", "seq"].contains(&key) => {
             *value = Value::from(key.to_uppercase());
         }
         Value::Number(_) if key == "size_bytes" => *value = Value::from("SIZE"),

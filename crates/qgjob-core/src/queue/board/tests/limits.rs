@@ -60,8 +60,17 @@ fn a_promoted_job_comes_first_and_stays_so_when_it_is_queued_again() {
     board.follow(job::Id(2), at(5), &started(2, 1));
     board.follow(job::Id(2), at(9), &ended(1));
     let again = |promoted_at| match queued(2, None, &[]) {
-        Fact::JobQueued { group_id, priority, not_before, reason, detail, avoid, .. } => {
-            Fact::JobQueued { group_id, priority, not_before, reason, detail, avoid, promoted_at }
+        Fact::JobQueued { group_id, priority, not_before, reason, detail, avoid, predicted_ms, .. } => {
+            Fact::JobQueued {
+                group_id,
+                priority,
+                not_before,
+                reason,
+                detail,
+                avoid,
+                promoted_at,
+                predicted_ms,
+            }
         }
         other => other,
     };

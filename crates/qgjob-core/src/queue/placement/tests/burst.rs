@@ -40,8 +40,7 @@ fn run(versions: usize, jobs_each: usize, devices: u128, install_s: f64) -> Outc
                 Decision::Run(run) => {
                     idle.remove(&device);
                     installs += u64::from(run.install);
-                    let lasts: f64 = run.jobs.iter().map(|job| length[job]).sum();
-                    let ends = now + lasts + if run.install { install_s } else { 0.0 };
+                    let ends = now + length[&run.job] + if run.install { install_s } else { 0.0 };
                     busy.insert((ends as u64, device));
                 }
             }

@@ -67,6 +67,18 @@ fn the_groups_before_a_job_are_named_with_what_weighs_most_for_each() {
 }
 
 #[test]
+fn a_group_that_nobody_serves_is_ahead_of_a_served_one_of_the_same_age() {
+    let mut world = World::with_devices(2);
+    let jobs = world.submit(1, 20, 60.0);
+    let (_, first) = world.claim(0).unwrap();
+    let waits = jobs.into_iter().find(|job| *job != first).unwrap();
+    world.now = 1.0;
+    world.submit(2, 20, 60.0);
+    let ahead = world.placement.why(waits, world.now).unwrap().ahead;
+    assert_eq!(ahead.iter().map(|ahead| ahead.because).collect::<Vec<_>>(), [Because::Unserved]);
+}
+
+#[test]
 fn an_org_over_its_share_is_told_so_and_sees_whom_it_yields_to() {
     let mut world = World::with_devices(8);
     for version in 0..6 {

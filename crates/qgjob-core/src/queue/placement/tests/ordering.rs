@@ -203,16 +203,13 @@ fn a_cancelled_job_is_gone_and_a_running_one_that_is_over_frees_its_device() {
 fn what_cannot_start_is_refused_and_changes_nothing() {
     let mut world = World::with_devices(2);
     let (one, other) = (world.submit(1, 1, 20.0)[0], world.submit(2, 1, 20.0)[0]);
-    let mut start = |device, jobs: &[job::Id]| world.placement.start(device_id(device), jobs, 0.0);
-    assert_eq!(start(9, &[one]), Err(NotStarted::UnknownDevice(device_id(9))));
-    assert_eq!(start(0, &[]), Err(NotStarted::Nothing));
-    assert_eq!(start(0, &[one, other]), Err(NotStarted::OtherGroup(other)));
-    assert_eq!(start(0, &[job::Id(99)]), Err(NotStarted::NotWaiting(job::Id(99))));
-    assert_eq!(start(0, &[one, one]), Err(NotStarted::NotWaiting(one)), "a job runs once");
-    assert_eq!(start(0, &[one]), Ok(()));
-    assert_eq!(start(0, &[one]), Ok(()), "a repeat");
-    assert_eq!(start(0, &[other]), Err(NotStarted::Busy(device_id(0))));
-    assert_eq!(start(1, &[one]), Err(NotStarted::NotWaiting(one)));
+    let mut start = |device, job| world.placement.start(device_id(device), job, 0.0);
+    assert_eq!(start(9, one), Err(NotStarted::UnknownDevice(device_id(9))));
+    assert_eq!(start(0, job::Id(99)), Err(NotStarted::NotWaiting(job::Id(99))));
+    assert_eq!(start(0, one), Ok(()));
+    assert_eq!(start(0, one), Ok(()), "a repeat");
+    assert_eq!(start(0, other), Err(NotStarted::Busy(device_id(0))));
+    assert_eq!(start(1, one), Err(NotStarted::NotWaiting(one)));
     assert_eq!(world.placement.waiting(), 1);
 }
 

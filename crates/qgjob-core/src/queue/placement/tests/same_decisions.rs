@@ -202,8 +202,8 @@ impl Both {
             Step::Decide(device) => _ = self.decide(device_id(*device)),
             Step::Claim(device) => {
                 if let Decision::Run(run) = self.decide(device_id(*device)) {
-                    self.index.start(device_id(*device), &run.jobs, now).unwrap();
-                    self.model.start(device_id(*device), &run.jobs, now);
+                    self.index.start(device_id(*device), run.job, now).unwrap();
+                    self.model.start(device_id(*device), run.job, now);
                 }
             }
             Step::ClaimAll => self.claim_all(),
@@ -289,7 +289,7 @@ impl Both {
         for device in asking.iter().copied() {
             match self.model.decide(device, self.now) {
                 Decision::Run(run) if !run.install => {
-                    self.model.start(device, &run.jobs, self.now);
+                    self.model.start(device, run.job, self.now);
                     expected.push((device, Decision::Run(run)));
                 }
                 Decision::Run(_) => others.push(device),
@@ -300,7 +300,7 @@ impl Both {
         for device in others {
             let decision = self.model.decide(device, self.now);
             if let Decision::Run(run) = &decision {
-                self.model.start(device, &run.jobs, self.now);
+                self.model.start(device, run.job, self.now);
             }
             expected.push((device, decision));
         }
@@ -347,15 +347,13 @@ proptest! {
     #[test]
     fn the_index_decides_as_a_scan_of_everything_does(
         steps in prop::collection::vec(step(), 1..120),
-        one_at_a_time in any::<bool>(),
         checks_waking in any::<bool>(),
         share_factor in prop::sample::select(vec![1.0, 4.0]),
         priority_worth_s in prop::sample::select(vec![0.0, 300.0]),
         spread_installs in prop::sample::select(vec![0.5, 4.0]),
     ) {
-        let batch_s = if one_at_a_time { 0.0 } else { 60.0 };
         let parameters =
-            Parameters { batch_s, share_factor, priority_worth_s, spread_installs, ..Parameters::default() };
+            Parameters { share_factor, priority_worth_s, spread_installs, ..Parameters::default() };
         let mut both = Both::new(parameters);
         for step in &steps {
             both.apply(step);

@@ -35,7 +35,7 @@ struct Job {
 #[derive(Debug, Clone)]
 struct Hold {
     group: usize,
-    jobs: Vec<job::Id>,
+    job: job::Id,
     end: f64,
     started: f64,
     launch_before: f64,
@@ -98,7 +98,7 @@ impl Scanning {
     }
 
     fn runs(&self, job: job::Id) -> bool {
-        self.holds().any(|(_, hold)| hold.jobs.contains(&job))
+        self.holds().any(|(_, hold)| hold.job == job)
     }
 
     fn up(&self, class: Class) -> usize {
@@ -165,6 +165,12 @@ impl Scanning {
             self.parameters.priority_worth_s * f64::from(group.key.priority)
         };
         group.since - head_start + group.size_s
+    }
+
+    /// One that is served comes later by an install among those that want a device.
+    fn key_to_join(&self, group: usize) -> f64 {
+        let served = !self.serving(group).is_empty();
+        self.key_of(group) + if served { self.groups[group].install_s } else { 0.0 }
     }
 
     fn serving(&self, group: usize) -> Vec<f64> {
@@ -250,10 +256,10 @@ impl Scanning {
         jobs.map(|(id, job)| (id, job.predicted_s)).collect()
     }
 
-    fn seen_from(&self, state: &DeviceState, group: usize) -> f64 {
+    fn seen_from(&self, state: &DeviceState, group: usize, key: f64) -> f64 {
         let most = state.classes.iter().map(|class| self.up(*class)).max().unwrap_or(0).max(1);
         let few = self.up(self.groups[group].key.class) as f64 / most as f64;
-        self.key_of(group) - self.parameters.scarcity_s * (1.0 - few)
+        key - self.parameters.scarcity_s * (1.0 - few)
     }
 
     /// The first of the groups that a device may take jobs of.
@@ -261,6 +267,7 @@ impl Scanning {
         &self,
         device: device::Id,
         allow: impl Fn(usize, &DeviceState) -> bool,
+        key_of: impl Fn(&Self, usize) -> f64,
         over: impl Fn(Org, Pool) -> bool,
     ) -> Option<Order> {
         let state = &self.devices[&device].state;
@@ -274,7 +281,7 @@ impl Scanning {
         });
         let order = |group: usize| {
             let key = self.groups[group].key;
-            (over(key.org, self.pool(key.class)), self.seen_from(state, group), group)
+            (over(key.org, self.pool(key.class)), self.seen_from(state, group, key_of(self, group)), group)
         };
         groups.map(order).min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
     }
@@ -288,7 +295,7 @@ impl Scanning {
                     && state.installed.iter().all(|installed| installed.version != version)
             };
             let flagged = |org, pool| self.over_at_last_look.contains(&(org, pool));
-            let found = self.first(device, allow, flagged)?;
+            let found = self.first(device, allow, Self::key_to_join, flagged)?;
             let key = self.groups[found.2].key;
             if self.is_over(key.org, self.pool(key.class)) != found.0 {
                 self.touch_org(key.org);
@@ -322,7 +329,7 @@ impl Scanning {
         let has = |group: usize, state: &DeviceState| {
             state.installed.iter().any(|installed| installed.version == self.groups[group].key.version)
         };
-        let warm = self.first(device, has, |org, pool| self.is_over(org, pool));
+        let warm = self.first(device, has, Self::key_of, |org, pool| self.is_over(org, pool));
         let cold = self.cold(device, None, now);
         let (pick, install) = match (warm, cold) {
             (None, None) => return Decision::Wait { until },
@@ -341,14 +348,7 @@ impl Scanning {
         };
         let unstarted: f64 = self.waiting_in(pick.2).iter().map(|(_, job)| job.predicted_s).sum();
         let serving = self.serving(pick.2).len() as f64;
-        let enough = self.parameters.batch_s.min(unstarted / (2.0 * (serving + 1.0)));
-        let (mut jobs, mut lasts) = (Vec::new(), 0.0);
-        for (id, predicted_s) in self.for_device(device, pick.2) {
-            if jobs.is_empty() || lasts < enough {
-                jobs.push(id);
-                lasts += predicted_s;
-            }
-        }
+        let (job, lasts) = self.for_device(device, pick.2)[0];
         let key = self.groups[pick.2].key;
         let next = match cold {
             _ if (unstarted - lasts) / (serving + 1.0) >= lasts => None,
@@ -356,7 +356,7 @@ impl Scanning {
             _ => self.cold(device, Some(key.version), now),
         };
         let hint = next.map(|next| self.groups[next.2].key.version);
-        Decision::Run(Run { jobs, group: key, install, hint })
+        Decision::Run(Run { job, group: key, install, hint })
     }
 
     pub(super) fn enqueue(&mut self, id: job::Id, waiting: Waiting, promoted: bool, now: f64) {
@@ -393,22 +393,11 @@ impl Scanning {
     pub(super) fn remove(&mut self, id: job::Id, now: f64) {
         let Some(job) = self.jobs.remove(&id) else { return };
         let was_full = self.is_full(self.groups[job.group].key);
-        let mut touched = true;
         for device in self.devices.values_mut() {
-            if let Some(hold) = &mut device.hold
-                && hold.jobs.contains(&id)
-            {
-                hold.jobs.retain(|other| *other != id);
-                touched = hold.jobs.is_empty();
-                if hold.jobs.is_empty() {
-                    device.hold = None;
-                }
-            }
+            device.hold.take_if(|hold| hold.job == id);
         }
-        if touched {
-            self.touch_group(job.group, now);
-            self.touch_sharing(job.group, was_full, now);
-        }
+        self.touch_group(job.group, now);
+        self.touch_sharing(job.group, was_full, now);
         self.touch_org(self.groups[job.group].key.org);
     }
 
@@ -423,10 +412,9 @@ impl Scanning {
         }
     }
 
-    pub(super) fn start(&mut self, device: device::Id, jobs: &[job::Id], now: f64) {
-        let group = self.jobs[&jobs[0]].group;
+    pub(super) fn start(&mut self, device: device::Id, job: job::Id, now: f64) {
+        let Job { group, predicted_s: lasts, .. } = self.jobs[&job];
         let was_full = self.is_full(self.groups[group].key);
-        let lasts: f64 = jobs.iter().map(|id| self.jobs[id].predicted_s).sum();
         let known = &mut self.groups[group];
         let state = &mut self.devices.get_mut(&device).unwrap().state;
         let before = state.installed.clone();
@@ -439,7 +427,7 @@ impl Scanning {
         state.installs += u64::from(install);
         let hold = Hold {
             group,
-            jobs: jobs.to_vec(),
+            job,
             end: now + lasts + if install { known.install_s } else { 0.0 },
             started: now,
             launch_before: known.last_launch,
@@ -457,14 +445,12 @@ impl Scanning {
         let Some(hold) = self.devices.get(&device).and_then(|known| known.hold.clone()) else { return };
         let was_full = self.is_full(self.groups[hold.group].key);
         self.devices.get_mut(&device).unwrap().hold = None;
-        for id in &hold.jobs {
-            if is_over {
-                self.jobs.remove(id);
-            } else if !undoes {
-                let job = self.jobs.get_mut(id).unwrap();
-                if !job.barred.contains(&device) {
-                    job.barred.push(device);
-                }
+        if is_over {
+            self.jobs.remove(&hold.job);
+        } else if !undoes {
+            let job = self.jobs.get_mut(&hold.job).unwrap();
+            if !job.barred.contains(&device) {
+                job.barred.push(device);
             }
         }
         if undoes {
@@ -553,7 +539,7 @@ impl Scanning {
     }
 
     pub(super) fn device_of(&self, job: job::Id) -> Option<device::Id> {
-        let runs = |device: &Device| device.hold.as_ref().is_some_and(|hold| hold.jobs.contains(&job));
+        let runs = |device: &Device| device.hold.as_ref().is_some_and(|hold| hold.job == job);
         self.devices.iter().find(|(_, device)| runs(device)).map(|(id, _)| *id)
     }
 

@@ -22,6 +22,50 @@ fn a_second_device_joins_when_the_work_per_device_is_worth_four_installs() {
 }
 
 #[test]
+fn two_runs_that_came_together_get_a_phone_each() {
+    for jobs in 2..=8 {
+        for together in [true, false] {
+            let mut world = World::with_devices(2);
+            world.submit(1, jobs, 60.0);
+            world.now = 0.005;
+            world.submit(2, jobs, 60.0);
+            let both = [0, 1].map(device_id);
+            if together {
+                world.placement.claim_all(&both, world.now);
+            } else {
+                for number in [0, 1] {
+                    world.claim(number);
+                }
+            }
+            // Each phone goes on with what it has, one 20 s later than the other.
+            while world.placement.waiting() > 0 {
+                for number in [0, 1] {
+                    world.now += 20.0;
+                    world.finish(number);
+                    world.claim(number);
+                    world.now += 40.0;
+                }
+            }
+            let installs = both.map(|device| world.placement.device(device).unwrap().installs);
+            assert_eq!(installs, [1, 1], "two runs of {jobs} jobs");
+        }
+    }
+}
+
+#[test]
+fn a_served_group_comes_before_an_unserved_one_only_if_it_is_ahead_by_more_than_an_install() {
+    for (later, next) in [(59.0, 2), (61.0, 1)] {
+        let parameters = Parameters { size_penalty: 0.0, ..Parameters::default() };
+        let mut world = World::with(parameters, 100);
+        world.submit(1, 30, 60.0);
+        assert_eq!(world.version_for(0), Some(1));
+        world.now = later;
+        world.submit(2, 1, 60.0);
+        assert_eq!(world.version_for(1), Some(next), "{later} s later");
+    }
+}
+
+#[test]
 fn a_device_does_not_join_when_one_long_job_decides_the_end_anyway() {
     // Both cases are worth 4 installs per device. Two devices work towards an end in 1,060 s: 0.8 of that, twice.
     for (short, joins) in [(27, false), (29, true)] {
@@ -92,7 +136,7 @@ fn a_device_stays_with_its_version_while_another_group_is_ahead_by_less_than_hal
 
 #[test]
 fn a_device_leaves_its_version_for_a_group_that_is_ahead_by_more() {
-    let parameters = Parameters { size_penalty: 0.0, batch_s: 0.0, ..Parameters::default() };
+    let parameters = Parameters { size_penalty: 0.0, ..Parameters::default() };
     for (wait, stays) in [(299.0, true), (301.0, false)] {
         let mut world = World::with(parameters, 1);
         world.submit_at_priority(10, 2, 1, 20.0);
@@ -160,18 +204,6 @@ fn a_start_that_came_to_nothing_leaves_everything_as_it_was() {
     world.placement.undo(device_id(0), 5.0);
     assert_eq!(world.placement.device(device_id(0)), Some(&before));
     assert_eq!(world.placement.decide(device_id(0), 5.0), decision);
-}
-
-#[test]
-fn short_jobs_are_handed_out_together_up_to_a_minute_while_there_is_plenty() {
-    let mut world = World::with(Parameters::default(), 1);
-    world.submit(7, 100, 20.0);
-    let Decision::Run(run) = world.placement.decide(device_id(0), 0.0) else { panic!("jobs wait") };
-    assert_eq!(run.jobs.len(), 3);
-    let mut world = World::with(Parameters::default(), 1);
-    world.submit(7, 3, 20.0);
-    let Decision::Run(run) = world.placement.decide(device_id(0), 0.0) else { panic!("jobs wait") };
-    assert_eq!(run.jobs.len(), 2, "half of what waits, so that a device that comes finds something");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) fn device_id(number: u128) -> device::Id {
 impl World {
     /// A fleet of `devices` phones of one class, without jobs.
     pub(super) fn with_devices(devices: u128) -> Self {
-        Self::with(Parameters { batch_s: 0.0, ..Parameters::default() }, devices)
+        Self::with(Parameters::default(), devices)
     }
 
     pub(super) fn with(parameters: Parameters, devices: u128) -> Self {
@@ -104,10 +104,10 @@ impl World {
         }
     }
 
-    /// The version that the device takes a job of, and its first job.
+    /// The version that the device takes a job of, and the job.
     pub(super) fn claim(&mut self, number: u128) -> Option<(u32, job::Id)> {
         match self.placement.claim(device_id(number), self.now) {
-            Decision::Run(run) => Some((run.group.version.0, run.jobs[0])),
+            Decision::Run(run) => Some((run.group.version.0, run.job)),
             Decision::Wait { .. } => None,
         }
     }
