@@ -178,6 +178,7 @@ impl World {
             agent_id,
             device_id: *device,
             job_id,
+            choice: attempt::Choice::HadBuild,
             lease: LEASE,
         });
         let answers = self.store.claim(now, claims.collect()).await.expect("the store works");

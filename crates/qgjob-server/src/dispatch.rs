@@ -5,28 +5,33 @@ mod explain;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use qgjob_core::api::agents::{ClaimReply, ClaimRequest, Lease};
 use qgjob_core::clock::Clock;
+use qgjob_core::model::attempt::Took;
 use qgjob_core::model::event::{Event, Fact};
+use qgjob_core::model::selector::Target;
 use qgjob_core::model::{agent, attempt, device, group};
-use qgjob_core::queue::board::{Board, Proposal, UNKNOWN_S, Waiting};
+use qgjob_core::queue::board::{Board, Proposal, Waiting};
+use qgjob_core::queue::forecast::PRIOR_S;
 use qgjob_core::queue::placement::Parameters;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, Claim, Scope, Store, WaitingJob};
+use crate::forecasts::Forecasts;
+use crate::store::{self, Claim, GroupRow, Scope, Store, WaitingJob};
 
 /// Brings devices and jobs together.
 pub struct Dispatch {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    forecasts: Arc<Forecasts>,
     lease: Duration,
     parameters: Parameters,
     board: Mutex<Board>,
@@ -70,16 +75,17 @@ impl Dispatch {
     pub async fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
+        forecasts: Arc<Forecasts>,
         lease: Duration,
         parameters: Parameters,
     ) -> store::Result<Arc<Self>> {
         let (asks, inbox) = mpsc::channel(1024);
         // Subscribed before the board is read, so that no event falls between the two.
         let inbox = Inbox { asks: inbox, events: store.subscribe() };
-        let board = Mutex::new(read_board(&*store, parameters, clock.now()).await?);
+        let board = Mutex::new(read_board(&*store, &forecasts, parameters, clock.now()).await?);
         let newest_claims = Mutex::default();
         let inbox = Mutex::new(Some(inbox));
-        Ok(Arc::new(Self { store, clock, lease, parameters, board, newest_claims, asks, inbox }))
+        Ok(Arc::new(Self { store, clock, forecasts, lease, parameters, board, newest_claims, asks, inbox }))
     }
 
     /// Answers an agent's claim: leases for its free devices, or none after `wait`. A repeat of a claim whose answer
@@ -202,6 +208,7 @@ impl Dispatch {
 
     /// Follows events, and notes what must be read again.
     async fn follow(&self, events: &[Event], stale: &mut Stale) {
+        self.forecasts.learn(events).await;
         for event in events {
             match &event.fact {
                 Fact::JobQueued { group_id, .. } if !self.board().knows(*group_id) => {
@@ -214,6 +221,9 @@ impl Dispatch {
                     }
                 }
                 Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => stale.devices = true,
+                Fact::AttemptEnded { took: Some(Took { group_id, install: Some(_), .. }), .. } => {
+                    predict_install(&mut self.board(), &self.forecasts, *group_id, event.at);
+                }
                 _ => {}
             }
             match (event.job_id, &event.org_id) {
@@ -225,9 +235,8 @@ impl Dispatch {
     }
 
     async fn learn_group(&self, id: group::Id) -> bool {
-        let now = self.clock.now();
         match self.store.group(id).await {
-            Ok(Some(row)) => self.board().put_group(id, row.key, row.build, UNKNOWN_S, now),
+            Ok(Some(row)) => put_group(&mut self.board(), &self.forecasts, row, self.clock.now()),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, group = id, "cannot read a group; the board is read anew");
@@ -252,7 +261,7 @@ impl Dispatch {
     }
 
     async fn reload(&self) -> bool {
-        match read_board(&*self.store, self.parameters, self.clock.now()).await {
+        match read_board(&*self.store, &self.forecasts, self.parameters, self.clock.now()).await {
             Ok(board) => {
                 *self.board() = board;
                 true
@@ -339,6 +348,7 @@ impl Dispatch {
             agent_id: ask.agent_id,
             device_id: proposal.device,
             job_id: proposal.job,
+            choice: proposal.choice,
             lease: self.lease,
         }
     }
@@ -360,13 +370,18 @@ fn dismiss(ask: Ask) {
     let _ = ask.reply.send(Ok(Vec::new()));
 }
 
-async fn read_board(store: &dyn Store, parameters: Parameters, now: Timestamp) -> store::Result<Board> {
+async fn read_board(
+    store: &dyn Store,
+    forecasts: &Forecasts,
+    parameters: Parameters,
+    now: Timestamp,
+) -> store::Result<Board> {
     let mut board = Board::new(parameters, store.devices(&Scope::All).await?, now);
     for (org, limits) in &store.limits().await?.orgs {
         board.put_limits(org, limits, now);
     }
     for row in store.groups().await? {
-        board.put_group(row.id, row.key, row.build, UNKNOWN_S, now);
+        put_group(&mut board, forecasts, row, now);
     }
     for running in store.running_jobs().await? {
         let id = running.job.id;
@@ -382,6 +397,20 @@ async fn read_board(store: &dyn Store, parameters: Parameters, now: Timestamp) -
     Ok(board)
 }
 
+fn put_group(board: &mut Board, forecasts: &Forecasts, row: GroupRow, now: Timestamp) {
+    board.put_group(row.id, row.key, row.build, PRIOR_S, now);
+    predict_install(board, forecasts, row.id, now);
+}
+
+/// Tells the board how long an install for a group should take, on the slowest kind of device that fits.
+fn predict_install(board: &mut Board, forecasts: &Forecasts, id: group::Id, now: Timestamp) {
+    let Some(group) = board.group(id) else { return };
+    let Some(build) = &group.build else { return };
+    let kinds: BTreeSet<Target> = board.fitting(group).map(|device| device.kind).collect();
+    let install_s = forecasts.install_s(build, kinds);
+    board.set_install_s(id, install_s, now);
+}
+
 fn waiting(job: WaitingJob) -> Waiting {
     Waiting {
         group: job.group_id,
@@ -390,6 +419,6 @@ fn waiting(job: WaitingJob) -> Waiting {
         not_before: job.not_before,
         avoid: job.avoid,
         promoted_at: job.promoted_at,
-        predicted_s: UNKNOWN_S,
+        predicted_ms: job.predicted_ms,
     }
 }

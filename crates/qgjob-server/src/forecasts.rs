@@ -9,9 +9,7 @@ use qgjob_core::model::event::{Event, Fact};
 use qgjob_core::model::group;
 use qgjob_core::model::name::{AppVersionId, OrgId, TestPath};
 use qgjob_core::model::selector::Target;
-use qgjob_core::queue::forecast::{Forecast, Remembered};
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio_util::sync::CancellationToken;
+use qgjob_core::queue::forecast::{Forecast, PRIOR_S, Remembered};
 
 use crate::store::{self, Store};
 
@@ -47,27 +45,8 @@ impl Forecasts {
         Ok(Arc::new(forecasts))
     }
 
-    /// Learns from the attempts that end, until `stop`.
-    pub async fn follow(
-        self: Arc<Self>,
-        mut events: broadcast::Receiver<Arc<Vec<Event>>>,
-        stop: CancellationToken,
-    ) {
-        loop {
-            let received = tokio::select! {
-                received = events.recv() => received,
-                () = stop.cancelled() => return,
-            };
-            match received {
-                Ok(batch) => self.learn(&batch).await,
-                // What was missed is not learned; there is more to learn from.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            }
-        }
-    }
-
-    async fn learn(&self, events: &[Event]) {
+    /// Learns from the attempts that ended.
+    pub async fn learn(&self, events: &[Event]) {
         for event in events {
             if let (Fact::AttemptEnded { took: Some(took), .. }, Some(org)) = (&event.fact, &event.org_id)
                 && let Err(error) = self.note(org, took).await
@@ -102,9 +81,12 @@ impl Forecasts {
         Ok(forecast.into_iter().map(|seconds| (seconds * 1_000.0).round() as u64).collect())
     }
 
-    /// How long it will take to install the build on a device of the kind, at least 1 second.
-    pub fn install_s(&self, build: &Build, kind: Target) -> f64 {
-        self.forecast().install_s(build, kind)
+    /// How long it will take to install the build on a device of the slowest of the kinds, in seconds, at least 1.
+    /// Without a kind the slowest is not known, and the prior holds.
+    pub fn install_s(&self, build: &Build, kinds: impl IntoIterator<Item = Target>) -> f64 {
+        let forecast = self.forecast();
+        let slowest = kinds.into_iter().map(|kind| forecast.install_s(build, kind)).reduce(f64::max);
+        slowest.unwrap_or(PRIOR_S)
     }
 
     async fn build_of(&self, id: group::Id) -> store::Result<Option<Arc<Build>>> {

@@ -94,10 +94,17 @@ impl Server {
         let url = config.public_url.clone().unwrap_or_else(|| format!("http://{addr}"));
         let (disk, uploads, logs) = open(&config)?;
         let credential = credential::bootstrap(&config, addr, &url, &*store, &*clock).await?;
+        let forecasts = Forecasts::start(Arc::clone(&store)).await?;
         let app = Arc::new(Parts {
-            dispatch: Dispatch::start(Arc::clone(&store), Arc::clone(&clock), config.lease, config.placement)
-                .await?,
-            forecasts: Forecasts::start(Arc::clone(&store)).await?,
+            dispatch: Dispatch::start(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&forecasts),
+                config.lease,
+                config.placement,
+            )
+            .await?,
+            forecasts,
             blobs: Arc::new(disk),
             uploads,
             logs,
@@ -141,8 +148,6 @@ impl Bound {
         let duties = TaskTracker::new();
         let board = Arc::clone(&app);
         duties.spawn(async move { board.dispatch.run(board.stopping.clone()).await });
-        let learning = Arc::clone(&app.forecasts);
-        duties.spawn(learning.follow(app.store.subscribe(), app.stopping.clone()));
         duties.spawn(background::sweep(Arc::clone(&app)));
         duties.spawn(background::prune(Arc::clone(&app)));
         duties.spawn(Arc::clone(&app.metrics).count(app.store.subscribe(), app.stopping.clone()));

@@ -17,7 +17,7 @@ use qgjob_core::api::agents::{Held, HeldReply, Lease, ReportedDevice};
 use qgjob_core::api::runs::{Installs, NewRun};
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
-use qgjob_core::model::attempt::{self, Attempt, Epoch, Install, Phase, Took};
+use qgjob_core::model::attempt::{self, Attempt, Choice, Epoch, Install, Phase, Took};
 use qgjob_core::model::build::AppVersion;
 use qgjob_core::model::device::{self, Device};
 use qgjob_core::model::event::{Event, Seq};
@@ -127,6 +127,8 @@ pub struct Claim {
     pub device_id: device::Id,
     /// The job: must wait, be due, have a build, and ask for such a device.
     pub job_id: job::Id,
+    /// Why this device, for whoever asks later.
+    pub choice: Choice,
     /// How long the lease holds.
     pub lease: Duration,
 }

@@ -1,14 +1,16 @@
 //! Why a job waits, or why it ended as it did.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::model::attempt::Choice;
 use crate::model::group::Because;
 use crate::model::job::{self, Conclusion, Reason, Status};
 use crate::model::name::{AppVersionId, OrgId};
 
 /// Answer to `GET /jobs/{id}/explain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// `qgjob.explanation/v1`.
     pub schema: String,
@@ -24,6 +26,22 @@ pub struct Explanation {
     pub reasons: Vec<Why>,
     /// Who gets a device before it, while it waits: the first 5.
     pub ahead: Vec<Ahead>,
+    /// When it should start, while it waits; none if nothing that is foreseen starts it.
+    pub expected_start: Option<ExpectedStart>,
+    /// Why its latest attempt runs or ran where it did.
+    pub choice: Option<Choice>,
+}
+
+/// When a job should start if nothing comes and nothing fails: what waits is replayed through the placement, with all
+/// predictions as they are, at 0.7 times and at 1.5 times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExpectedStart {
+    /// If all goes fast.
+    pub earliest: Timestamp,
+    /// As predicted.
+    pub likely: Timestamp,
+    /// If all goes slowly.
+    pub latest: Timestamp,
 }
 
 /// Jobs that get a device before the one that is explained.

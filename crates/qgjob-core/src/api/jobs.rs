@@ -25,7 +25,7 @@ pub struct JobView {
 }
 
 /// An attempt with its device's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// The attempt.
     #[serde(flatten)]

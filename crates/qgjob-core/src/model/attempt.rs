@@ -15,7 +15,7 @@ super::id::define_id!("att_", "an attempt");
 pub type Epoch = u64;
 
 /// One execution of a job on one device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
     /// Given by the server.
     pub id: Id,
@@ -37,6 +37,8 @@ pub struct Attempt {
     pub reason: Option<Reason>,
     /// The same for people, with what was seen.
     pub detail: Option<String>,
+    /// Why the device was given the job; none for attempts of before this was kept.
+    pub choice: Option<Choice>,
     /// What was done about the app: set once the device holds the right build.
     pub install: Option<Install>,
     /// When it was leased.
@@ -45,6 +47,30 @@ pub struct Attempt {
     pub lease_until: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+}
+
+/// Why a device was given a job: what placement saw at that moment. Seconds are predictions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "because", rename_all = "snake_case")]
+pub enum Choice {
+    /// The device had the build.
+    HadBuild,
+    /// No device worked for the job's group, so one had to install the build.
+    Unserved,
+    /// Devices worked for the group, and enough work was left for one more install.
+    WorthAnInstall {
+        /// Devices that worked for it.
+        devices: u32,
+        /// Device time that was left, in seconds.
+        work_s: f64,
+        /// With more than this another install is worth it, in seconds.
+        worth_s: f64,
+    },
+    /// The devices that worked for the group had started nothing for long.
+    NothingStarted {
+        /// Devices that worked for it.
+        devices: u32,
+    },
 }
 
 /// What an attempt is doing.

@@ -38,8 +38,8 @@ pub struct Waiting {
     pub avoid: Vec<device::Id>,
     /// Since when it is to start before others, if it was promoted.
     pub promoted_at: Option<Timestamp>,
-    /// How long it should hold a device, the install apart; seconds.
-    pub predicted_s: f64,
+    /// How long it should hold a device, the install apart; milliseconds.
+    pub predicted_ms: u64,
 }
 
 /// Where a job is.
@@ -110,9 +110,6 @@ pub struct Board {
 /// After so many more numbers than are in use, the board is worth building anew.
 const WORN_AT: usize = 100_000;
 
-/// What a job is thought to take of which nothing is known; seconds.
-pub const UNKNOWN_S: f64 = 60.0;
-
 impl Board {
     /// A board with devices and nothing that waits.
     pub fn new(parameters: placement::Parameters, devices: Vec<Device>, now: Timestamp) -> Self {
@@ -150,6 +147,15 @@ impl Board {
             group.build = build;
             let held_back: Vec<job::Id> = group.waiting.iter().copied().collect();
             held_back.into_iter().for_each(|job| self.make_ready(job, now));
+        }
+    }
+
+    /// How long an install of a group's build should take, as it is now thought; seconds.
+    pub fn set_install_s(&mut self, id: group::Id, install_s: f64, now: Timestamp) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.install_s = install_s;
+        if let Some(numbered) = self.numbered(id, now) {
+            self.placement.set_install_s(numbered.version, numbered.class, install_s, seconds(now));
         }
     }
 
@@ -205,6 +211,18 @@ impl Board {
         self.placement.why(job, seconds(now))
     }
 
+    /// When a waiting job should start if all predictions come out `stretch` times as long; none if nothing foreseen
+    /// starts it, or if it is too far to see. Costs a copy of what waits and up to `most_steps` decisions for each device.
+    pub fn expected_start(
+        &self,
+        job: job::Id,
+        now: Timestamp,
+        stretch: f64,
+        most_steps: usize,
+    ) -> Option<Timestamp> {
+        self.placement.expected_start(job, seconds(now), stretch, most_steps).and_then(timestamp)
+    }
+
     /// What a group of the placement is to people: the first of the groups that are one to it.
     pub fn named(&self, key: &placement::GroupKey) -> Option<&group::Key> {
         let is_it = |group: &&Group| self.numbers.are_of(key, group);
@@ -248,7 +266,7 @@ impl Board {
             },
             app: numbered.app,
             install_s: group.install_s,
-            predicted_s: waiting.predicted_s,
+            predicted_s: waiting.predicted_ms as f64 / 1000.0,
             enqueued_at: seconds(waiting.queued_at),
             barred: waiting.avoid.clone(),
         };

@@ -1,7 +1,7 @@
 //! Why a job waits, read from the board.
 
 use jiff::{SignedDuration, Timestamp};
-use qgjob_core::api::explain::{Ahead, Why, WhyCode};
+use qgjob_core::api::explain::{Ahead, ExpectedStart, Why, WhyCode};
 use qgjob_core::api::queue::GroupView;
 use qgjob_core::model::device::{Device, State};
 use qgjob_core::model::job::{Job, Status};
@@ -11,6 +11,9 @@ use qgjob_core::queue::placement::{self, Reason};
 
 use super::Dispatch;
 use crate::store::Scope;
+
+/// How far the start of a job is foreseen: moments at which a device becomes free. The board is busy meanwhile.
+const MOST_STEPS: usize = 2_000;
 
 impl Dispatch {
     /// The groups with waiting or running jobs that the scope sees, those that wait longest first.
@@ -22,10 +25,22 @@ impl Dispatch {
         views
     }
 
-    /// Why a scheduled or queued job waits, most important first and never empty, and who is before it. Of orgs that
-    /// the scope does not see it tells no name.
-    pub fn explain(&self, scope: &Scope, job: &Job) -> (Vec<Why>, Vec<Ahead>) {
+    /// Why a scheduled or queued job waits, most important first and never empty, who is before it, and when it should
+    /// start. Of orgs that the scope does not see it tells no name.
+    pub fn explain(&self, scope: &Scope, job: &Job) -> (Vec<Why>, Vec<Ahead>, Option<ExpectedStart>) {
         let now = self.clock.now();
+        let (reasons, ahead) = self.reasons(scope, job, now);
+        let board = self.board();
+        let start = |stretch| board.expected_start(job.id, now, stretch, MOST_STEPS);
+        let expected = start(1.0).map(|likely| ExpectedStart {
+            earliest: start(0.7).map_or(likely, |earliest| earliest.min(likely)),
+            likely,
+            latest: start(1.5).map_or(likely, |latest| latest.max(likely)),
+        });
+        (reasons, ahead, expected)
+    }
+
+    fn reasons(&self, scope: &Scope, job: &Job, now: Timestamp) -> (Vec<Why>, Vec<Ahead>) {
         if job.status == Status::Scheduled
             && let Some(due) = job.not_before
         {

@@ -13,6 +13,7 @@ use qgjob_core::queue::placement::Parameters;
 use tokio_util::sync::CancellationToken;
 
 use super::Dispatch;
+use crate::forecasts::Forecasts;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Report, Rules, Seen, Store, Submission};
 
@@ -83,9 +84,9 @@ impl Rack {
         };
         let session = (token(Kind::Agent, Some(agent)), Sha256([8; 32]));
         store.register_agent(now, Sha256([7; 32]), registered, session).await.unwrap().unwrap();
-        let dispatch = Dispatch::start(store.clone(), Arc::new(SystemClock), LEASE, Parameters::default())
-            .await
-            .unwrap();
+        let forecasts = Forecasts::start(store.clone()).await.unwrap();
+        let (clock, numbers) = (Arc::new(SystemClock), Parameters::default());
+        let dispatch = Dispatch::start(store.clone(), clock, forecasts, LEASE, numbers).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn({
             let (dispatch, stop) = (dispatch.clone(), stop.clone());

@@ -266,12 +266,13 @@ pub async fn explain(
     Path(id): Path<String>,
 ) -> Result<Json<Explanation>, Rejection> {
     let (job, facts) = find(&app, &member.scope, &id).await?;
-    let (reasons, ahead) = match job.status {
+    let latest = app.store.attempts(job.id).await?.pop();
+    let choice = latest.and_then(|(attempt, _)| attempt.choice);
+    let told = |code, detail| (vec![Why { code, detail }], Vec::new(), None);
+    let (reasons, ahead, expected_start) = match job.status {
         Status::Scheduled | Status::Queued => app.dispatch.explain(&member.scope, &job),
-        Status::Running => {
-            (vec![Why { code: WhyCode::Running, detail: runs_where(&job, &facts) }], Vec::new())
-        }
-        Status::Completed => (vec![Why { code: WhyCode::Ended, detail: ended_how(&job) }], Vec::new()),
+        Status::Running => told(WhyCode::Running, runs_where(&job, &facts)),
+        Status::Completed => told(WhyCode::Ended, ended_how(&job)),
     };
     let Job { id: job_id, status, conclusion, reason, .. } = job;
     Ok(Json(Explanation {
@@ -282,6 +283,8 @@ pub async fn explain(
         reason,
         reasons,
         ahead,
+        expected_start,
+        choice,
     }))
 }
 

@@ -229,16 +229,18 @@ mod tests {
         let store: std::sync::Arc<dyn Store> = std::sync::Arc::new(store);
         let clock = std::sync::Arc::new(SystemClock);
         let config = crate::config::Config::default();
+        let forecasts = crate::forecasts::Forecasts::start(store.clone()).await.unwrap();
         let app = std::sync::Arc::new(Parts {
             dispatch: crate::dispatch::Dispatch::start(
                 store.clone(),
                 clock.clone(),
+                forecasts.clone(),
                 config.lease,
                 config.placement,
             )
             .await
             .unwrap(),
-            forecasts: crate::forecasts::Forecasts::start(store.clone()).await.unwrap(),
+            forecasts,
             blobs: std::sync::Arc::new(blobs::disk::Disk::open(folder).unwrap()),
             uploads: blobs::uploads::Uploads::open(folder).unwrap(),
             logs: logs::Logs::open(folder, 1).unwrap(),

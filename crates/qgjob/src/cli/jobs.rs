@@ -1,9 +1,12 @@
 //! `qgjob list`, `cancel`, `retry` and `explain`.
 
-use qgjob_core::api::explain::Explanation;
+use jiff::Timestamp;
+use qgjob_core::api::explain::{Ahead, ExpectedStart, Explanation};
 use qgjob_core::api::jobs::JobView;
 use qgjob_core::clock::Clock;
+use qgjob_core::model::attempt::Choice;
 use qgjob_core::model::exit::ExitCode;
+use qgjob_core::model::group::Because;
 use qgjob_core::model::job::{Conclusion, Status};
 use qgjob_core::model::name::AppVersionId;
 
@@ -227,7 +230,7 @@ impl Explain {
         let mut explained = Vec::new();
         for job in jobs {
             let explanation = client.explain(&job).await?;
-            let text = reasons(&context.output, &explanation);
+            let text = reasons(&context.output, &explanation, context.clock.now());
             explained.push(Object::new(explanation.job_id, &explanation, text));
         }
         context.output.objects(&explained, several)?;
@@ -235,12 +238,61 @@ impl Explain {
     }
 }
 
-fn reasons(output: &Output, explanation: &Explanation) -> String {
+fn reasons(output: &Output, explanation: &Explanation, now: Timestamp) -> String {
     let end = explanation.conclusion.map(|conclusion| format!(", {conclusion}")).unwrap_or_default();
     let head = format!("{} is {}{end}:", explanation.job_id, explanation.status);
     let mut text = output.paint(BOLD, &head).into_owned();
     for (at, why) in explanation.reasons.iter().enumerate() {
         text.push_str(&format!("\n  {}. {}", at + 1, output::plain(&why.detail)));
     }
+    for ahead in &explanation.ahead {
+        text.push_str(&format!("\n  before it: {}", output::plain(&before(ahead))));
+    }
+    if let Some(ExpectedStart { earliest, likely, latest }) = explanation.expected_start {
+        let away = |at| span(between(now, at));
+        text.push_str(&format!(
+            "\n  expected to start in {} (between {} and {})",
+            away(likely),
+            away(earliest),
+            away(latest)
+        ));
+    }
+    if let Some(choice) = explanation.choice {
+        text.push_str(&format!("\n  its latest device was chosen because {}", chosen(choice)));
+    }
     text
+}
+
+fn before(ahead: &Ahead) -> String {
+    let who = match (&ahead.org_id, &ahead.app_version_id) {
+        (Some(org), Some(version)) => format!("app version {version} of org {org}"),
+        _ => "jobs of another org".to_owned(),
+    };
+    let why = match ahead.because {
+        Because::Share => "its org is within its share of the devices",
+        Because::Promoted => "it was promoted",
+        Because::Priority => "it is more urgent",
+        Because::Age => "it waits longer",
+        Because::Size => "it is smaller",
+        Because::Unserved => "no device works for it yet",
+    };
+    format!("{who}, priority {}: {why}", ahead.priority)
+}
+
+fn chosen(choice: Choice) -> String {
+    let seconds = |seconds: f64| span((seconds * 1000.0).round() as u64);
+    let devices = |devices| if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
+    match choice {
+        Choice::HadBuild => "it had the build".to_owned(),
+        Choice::Unserved => "no device worked for its group, so one had to install the build".to_owned(),
+        Choice::WorthAnInstall { devices: working, work_s, worth_s } => format!(
+            "{} worked for its group with {} of work left, and more than {} are worth one more install",
+            devices(working),
+            seconds(work_s),
+            seconds(worth_s)
+        ),
+        Choice::NothingStarted { devices: working } => {
+            format!("{} worked for its group and had started nothing for long", devices(working))
+        }
+    }
 }

@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob-server", "logs", &[]),
     ("qgjob-server", "config", &[]),
     ("qgjob-server", "metrics", &["store"]),
-    ("qgjob-server", "dispatch", &["store"]),
+    ("qgjob-server", "dispatch", &["store", "forecasts"]),
     ("qgjob-server", "forecasts", &["store"]),
     // Secrets are made for the HTTP API and for the first start; whoever makes one hashes it here.
     ("qgjob-server", "credential", &["store", "config"]),

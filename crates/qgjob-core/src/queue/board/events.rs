@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Board, Place, UNKNOWN_S, Waiting, seconds};
+use super::{Board, Place, Waiting, seconds};
 use crate::model::device;
 use crate::model::event::Fact;
 use crate::model::job;
@@ -11,7 +11,7 @@ impl Board {
     /// Follows an event of a job in a known group.
     pub fn follow(&mut self, job: job::Id, at: Timestamp, fact: &Fact) {
         match fact {
-            Fact::JobQueued { group_id, priority, not_before, avoid, promoted_at, .. } => {
+            Fact::JobQueued { group_id, priority, not_before, avoid, predicted_ms, promoted_at, .. } => {
                 let before = self.jobs.get(&job).map(|before| before.waiting.queued_at);
                 let waiting = Waiting {
                     group: *group_id,
@@ -20,7 +20,7 @@ impl Board {
                     not_before: *not_before,
                     avoid: avoid.clone(),
                     promoted_at: *promoted_at,
-                    predicted_s: UNKNOWN_S,
+                    predicted_ms: *predicted_ms,
                 };
                 self.put_waiting(job, waiting, at);
             }

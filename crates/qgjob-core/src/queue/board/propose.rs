@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::placement::{Decision, Run};
 use super::{Board, seconds, timestamp};
+use crate::model::attempt::Choice;
 use crate::model::{device, job};
 
 /// For how long a free device that is about to ask has its builds to itself. An agent asks again within
@@ -13,12 +14,14 @@ use crate::model::{device, job};
 const ABOUT_TO_ASK: SignedDuration = SignedDuration::from_secs(2);
 
 /// A claim that the store should be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Proposal {
     /// The device.
     pub device: device::Id,
     /// The job.
     pub job: job::Id,
+    /// Why this device.
+    pub choice: Choice,
 }
 
 impl Board {
@@ -47,7 +50,10 @@ impl Board {
                     self.undo(device, now);
                     self.held_back.insert(device);
                 }
-                Decision::Run(run) => proposals.push(Proposal { device, job: run.job }),
+                Decision::Run(run) => {
+                    let choice = self.placement.choice(device);
+                    proposals.extend(choice.map(|choice| Proposal { device, job: run.job, choice }));
+                }
                 Decision::Wait { until } => _ = self.told_to_wait.insert(device, until),
             }
         }

@@ -93,7 +93,7 @@ fn submit_to(
             not_before: None,
             avoid: vec![],
             promoted_at: None,
-            predicted_s: 60.0,
+            predicted_ms: 60_000,
         };
         board.put_waiting(job::Id(job), waiting, now);
     }
@@ -308,7 +308,7 @@ fn a_board_read_anew_goes_on_where_the_old_one_was() {
         not_before: None,
         avoid: vec![],
         promoted_at: None,
-        predicted_s: 60.0,
+        predicted_ms: 60_000,
     };
     board.put_running(job::Id(1), waiting.clone(), device::Id(1), at(5));
     board.put_waiting(job::Id(2), waiting, at(10));

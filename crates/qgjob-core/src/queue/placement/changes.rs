@@ -4,6 +4,7 @@ use super::fleet::Hold;
 use super::group::{Group, Job, Pending, Slot};
 use super::seconds::{Tally, moment, prediction};
 use super::{Class, GroupKey, Org, Placement, Version, Waiting};
+use crate::model::attempt::Choice;
 use crate::model::{device, job};
 
 /// Jobs that come to a group later make it look no older than this, so that an endless stream does not stay ahead
@@ -93,8 +94,10 @@ impl Placement {
         self.running.insert(job, device);
         let slot = waiting.group;
         let group = self.groups[slot].as_mut().expect("the group of a job is there");
-        group.pending.remove(job, waiting);
         let install = !known.state.has(group.key.version);
+        let crowd = self.classes[group.key.class.at()].crowd();
+        let choice = if install { group.why_install(&self.parameters, crowd, now) } else { Choice::HadBuild };
+        group.pending.remove(job, waiting);
         let installed_before = install.then(|| known.state.installed.clone());
         known.state.use_version(group.app, group.key.version);
         known.state.installs += u64::from(install);
@@ -106,6 +109,7 @@ impl Placement {
             end,
             started: now,
             serving,
+            choice,
             launch_before: group.last_launch,
             installed_before,
         });

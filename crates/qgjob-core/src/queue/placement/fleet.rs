@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::group::Slot;
 use super::seconds::moment;
 use super::{App, Class, Placement, Pool, Version};
+use crate::model::attempt::Choice;
 use crate::model::{device, job};
 
 /// A version on a device.
@@ -48,6 +49,8 @@ pub(super) struct Hold {
     pub(super) started: f64,
     /// Whether its group counts the device: it is up.
     pub(super) serving: bool,
+    /// Why the device was given the job.
+    pub(super) choice: Choice,
     /// For undoing: the group's last launch before.
     pub(super) launch_before: f64,
     /// For undoing: what was installed, if the job needed an install.
@@ -95,6 +98,11 @@ impl Placement {
     /// A device as it is known, with the installs of the jobs that it was given.
     pub fn device(&self, id: device::Id) -> Option<&DeviceState> {
         self.devices.get(&id).map(|known| &known.state)
+    }
+
+    /// Why a device was given the job that it runs.
+    pub fn choice(&self, id: device::Id) -> Option<Choice> {
+        self.devices.get(&id)?.hold.as_ref().map(|hold| hold.choice)
     }
 
     /// Devices of a class that are up.

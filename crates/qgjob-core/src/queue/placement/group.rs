@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::parameters::Parameters;
 use super::seconds::{Seconds, Tally};
 use super::{App, GroupKey};
+use crate::model::attempt::Choice;
 use crate::model::{device, job};
 
 /// Where a group is kept.
@@ -179,6 +180,18 @@ impl Group {
         let per_device = f64::from(crowd.queued) / f64::from(crowd.devices_up.max(1));
         let delayed = (self.pending.total_s() * self.install_s * per_device).sqrt();
         installs.max(parameters.spread_longest * longest).max(parameters.crowding * delayed)
+    }
+
+    /// What speaks for one more device that installs its version, if one does.
+    pub(super) fn why_install(&self, parameters: &Parameters, crowd: Crowd, now: f64) -> Choice {
+        let devices = self.serving;
+        let work_s = self.work_s(now);
+        let worth_s = self.worth_joining_s(parameters, crowd, now) * f64::from(devices);
+        match devices {
+            0 => Choice::Unserved,
+            _ if work_s > worth_s => Choice::WorthAnInstall { devices, work_s, worth_s },
+            _ => Choice::NothingStarted { devices },
+        }
     }
 
     /// Whether one more device should install its version.

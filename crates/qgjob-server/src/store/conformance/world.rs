@@ -214,6 +214,7 @@ impl World {
             agent_id: rack.id,
             device_id: rack.devices[device],
             job_id,
+            choice: attempt::Choice::HadBuild,
             lease: LEASE,
         }
     }

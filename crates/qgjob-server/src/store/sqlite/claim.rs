@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row};
 
 use super::jobs::{self, Job};
 use super::limits;
-use super::rows::{self, At, Bin, bin, json, word};
+use super::rows::{self, At, Bin, Json, bin, json, word};
 use super::transaction::{Stop, Tx, Verb, first, not_found};
 use crate::store::Claim;
 
@@ -108,7 +108,7 @@ fn start(
     let (lease_until, timeout_at) =
         (after(now, claim.lease)?, after(now, Duration::from_millis(timeout_ms))?);
     let sql = "INSERT INTO attempts (id, job_id, run_id, number, agent_id, device_id, device_name, claim_id, epoch, phase,
-        started_at, lease_until, timeout_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'preparing', ?10, ?11, ?12)";
+        started_at, lease_until, timeout_at, choice) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'preparing', ?10, ?11, ?12, ?13)";
     tx.change(
         sql,
         rusqlite::params![
@@ -123,7 +123,8 @@ fn start(
             epoch,
             At(now),
             At(lease_until),
-            At(timeout_at)
+            At(timeout_at),
+            Json(&claim.choice)
         ],
     )?;
     let sql = "UPDATE jobs SET status = 'running', phase = 'preparing', attempts = ?2, attempt_id = ?3, device_id = ?4,

@@ -263,6 +263,7 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         outcome: opt_word(row, "outcome")?,
         reason: opt_word(row, "reason")?,
         detail: row.get("detail")?,
+        choice: row.get::<_, Option<Json<_>>>("choice")?.map(|choice| choice.0),
         install: install(row)?,
         started_at: at(row, "started_at")?,
         lease_until: at(row, "lease_until")?,

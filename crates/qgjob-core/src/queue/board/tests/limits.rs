@@ -97,7 +97,7 @@ fn a_board_read_anew_knows_all_limits_and_who_was_promoted() {
         not_before: None,
         avoid: vec![],
         promoted_at: Some(at(3)),
-        predicted_s: 60.0,
+        predicted_ms: 60_000,
     };
     board.put_waiting(job::Id(3), promoted, at(4));
     assert_eq!(ask(&mut board, &[1, 2], at(5)), [(1, 3)], "one job at a time, the promoted one first");

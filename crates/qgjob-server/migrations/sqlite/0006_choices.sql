@@ -1,0 +1,2 @@
+-- Why placement gave the attempt its device, as JSON.
+ALTER TABLE attempts ADD COLUMN choice TEXT;
