@@ -123,6 +123,7 @@ impl Load {
             version: Version(number as u32),
             class: self.classes[self.dice.below(CLASSES)],
             priority: [3, 5, 5, 5, 7, 9][self.dice.below(6)],
+            concurrency: None,
         };
         let install_s = self.dice.log_normal(60.0, 0.6).clamp(10.0, 180.0);
         for _ in 0..jobs {

@@ -8,6 +8,7 @@ pub mod bounds;
 pub mod explain;
 pub mod jobs;
 pub mod logs;
+pub mod orgs;
 pub mod page;
 pub mod problem;
 pub mod queue;

@@ -11,6 +11,7 @@ pub mod exit;
 pub mod group;
 pub mod id;
 pub mod job;
+pub mod limits;
 pub mod name;
 pub mod priority;
 pub mod refusal;

@@ -226,8 +226,10 @@ impl Dispatch {
                 }
                 _ => {}
             }
-            if let Some(job) = event.job_id {
-                self.board().follow(job, event.at, &event.fact);
+            match (event.job_id, &event.org_id) {
+                (Some(job), _) => self.board().follow(job, event.at, &event.fact),
+                (None, Some(org)) => self.board().follow_limit(org, event.at, &event.fact),
+                (None, None) => {}
             }
         }
     }
@@ -375,6 +377,9 @@ async fn read_board(
     now: Timestamp,
 ) -> store::Result<Board> {
     let mut board = Board::new(parameters, store.devices(&Scope::All).await?, now);
+    for (org, limits) in &store.limits().await?.orgs {
+        board.put_limits(org, limits, now);
+    }
     for row in store.groups().await? {
         put_group(&mut board, forecasts, row, now);
     }
@@ -413,6 +418,7 @@ fn waiting(job: WaitingJob) -> Waiting {
         queued_at: job.queued_at,
         not_before: job.not_before,
         avoid: job.avoid,
+        promoted_at: job.promoted_at,
         predicted_ms: job.predicted_ms,
     }
 }

@@ -29,8 +29,10 @@ mod health;
 mod jobs;
 mod logs;
 pub mod openapi;
+mod orgs;
 mod page;
 mod problem;
+mod queue;
 mod runs;
 mod tokens;
 mod uploads;
@@ -72,6 +74,7 @@ pub fn describe() -> (Router<App>, OpenApi) {
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::promote))
         .routes(routes!(jobs::attempts))
         .routes(routes!(jobs::tests))
         .routes(routes!(jobs::artifacts))
@@ -85,7 +88,15 @@ pub fn describe() -> (Router<App>, OpenApi) {
         .routes(routes!(uploads::complete))
         .routes(routes!(app_versions::create, app_versions::list))
         .routes(routes!(app_versions::show))
-        .routes(routes!(devices::queue))
+        .routes(routes!(queue::list))
+        .routes(routes!(queue::show))
+        .routes(routes!(queue::pause))
+        .routes(routes!(queue::resume))
+        .routes(routes!(orgs::show, orgs::change))
+        .routes(routes!(orgs::pause))
+        .routes(routes!(orgs::resume))
+        .routes(routes!(orgs::concurrency_groups))
+        .routes(routes!(orgs::set_concurrency_limit))
         .routes(routes!(devices::list))
         .routes(routes!(devices::show))
         .routes(routes!(devices::drain))

@@ -30,6 +30,7 @@ pub struct Metrics {
     registry: Registry,
     jobs_submitted: Family<Labels<1>, Counter>,
     jobs_queued: Counter,
+    jobs_promoted: Counter,
     jobs_completed: Family<Labels<1>, Counter>,
     attempts: Family<Labels<1>, Counter>,
     installs: Family<Labels<1>, Counter>,
@@ -55,6 +56,7 @@ pub struct Metrics {
     prediction_ratio: Histogram,
     queue_jobs: Family<Labels<1>, Gauge>,
     queue_oldest: Seconds,
+    queue_paused: Family<Labels<1>, Gauge>,
     devices: Family<Labels<2>, Gauge>,
     agents: Family<Labels<1>, Gauge>,
     sse_connections: Gauge,
@@ -119,6 +121,7 @@ impl Default for Metrics {
                 "Jobs that began to wait, retries included",
                 Counter::default(),
             ),
+            jobs_promoted: registered(r, "jobs_promoted", "Jobs moved before all others", Counter::default()),
             jobs_completed: registered(r, "jobs_completed", "Jobs completed", Family::default()),
             attempts: registered(r, "attempts", "Attempts ended", Family::default()),
             installs: registered(r, "installs", "Apps sent to devices", Family::default()),
@@ -200,6 +203,12 @@ impl Default for Metrics {
                 "Age of the oldest waiting job",
                 Seconds::default(),
             ),
+            queue_paused: registered(
+                r,
+                "queue_paused",
+                "Orgs and app versions that are paused",
+                Family::default(),
+            ),
             devices: registered(r, "devices", "Devices", Family::default()),
             agents: registered(r, "agents", "Agents", Family::default()),
             sse_connections: registered(r, "sse_connections", "Open streams", Gauge::default()),
@@ -249,6 +258,11 @@ impl Metrics {
         }
         let age = now.gauges.oldest_queued_at.map_or(0.0, |since| now.at.duration_since(since).as_secs_f64());
         self.queue_oldest.set(age.max(0.0));
+        for (what, count) in
+            [("org", now.gauges.paused_orgs), ("app_version", now.gauges.paused_app_versions)]
+        {
+            self.queue_paused.get_or_create(&[("what", what.to_owned())]).set(whole(count));
+        }
         self.devices.clear();
         for (state, platform, count) in &now.gauges.devices {
             let labels = [("state", state.to_string()), ("platform", platform.to_string())];
@@ -294,6 +308,7 @@ impl Metrics {
                 let queued = Since { at: event.at, predicted_ms: Some(*predicted_ms) };
                 since.extend(event.job_id.map(|id| (id, queued)));
             }
+            Fact::JobPromoted { .. } => _ = self.jobs_promoted.inc(),
             Fact::JobStarted { .. } => {
                 let Some(id) = event.job_id else { return };
                 let queued = since.get(&id).copied();

@@ -24,7 +24,8 @@ use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::evidence::Evidence;
 use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason, Status};
-use qgjob_core::model::name::{AppVersionId, IdempotencyKey, OrgId};
+use qgjob_core::model::limits::{Limits, OrgChange, OrgLimits};
+use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, OrgId};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
@@ -300,6 +301,8 @@ pub struct WaitingJob {
     pub not_before: Option<Timestamp>,
     /// Devices to avoid.
     pub avoid: Vec<device::Id>,
+    /// Since when it is to start before others, if it was promoted.
+    pub promoted_at: Option<Timestamp>,
     /// How long it is expected to hold a device, an install not counted.
     pub predicted_ms: u64,
 }
@@ -333,6 +336,10 @@ pub struct Gauges {
     pub jobs: Vec<(Status, u64)>,
     /// Since when the oldest waiting job waits.
     pub oldest_queued_at: Option<Timestamp>,
+    /// Orgs that are paused.
+    pub paused_orgs: u64,
+    /// App versions that are paused, of whatever org.
+    pub paused_app_versions: u64,
     /// Devices by state and platform.
     pub devices: Vec<(device::State, qgjob_core::model::selector::Platform, u64)>,
     /// Agents by state.
@@ -362,7 +369,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Answer<Agent>>;
     /// Notes calls, devices and ledgers, and renews leases.
     async fn agents_seen(&self, now: Timestamp, batch: Vec<Seen>) -> Result<Vec<Answer<SeenReply>>>;
-    /// Leases jobs: for each claim a lease, or none when the job may not start there or the device is not free.
+    /// Leases jobs: for each claim a lease, or none when the job may not start there, the device is not free, or the org's
+    /// limits let the job not start now.
     /// A device that is unknown or another agent's is not found. A repeated claim gets its lease again.
     async fn claim(&self, now: Timestamp, batch: Vec<Claim>) -> Result<Vec<Answer<Option<Lease>>>>;
     /// The live leases that were given for a claim id.
@@ -389,13 +397,39 @@ pub trait Store: Send + Sync + 'static {
     async fn finish(&self, now: Timestamp, batch: Vec<Report<Finish>>) -> Result<Vec<Answer<Finished>>>;
     /// Keeps an artifact whose bytes have arrived.
     async fn add_artifact(&self, now: Timestamp, report: Report<Artifact>) -> Result<Answer<()>>;
-    /// Expires leases, gives up on queue deadlines and on attempts that outlived their timeout by `grace`, queues
+    /// Expires leases, gives up on queue deadlines of jobs that are not paused and on attempts that outlived their timeout by `grace`, queues
     /// what became due, and marks agents offline that have not called for `silent`.
     async fn sweep(&self, now: Timestamp, grace: Duration, silent: Duration, random: u128) -> Result<Swept>;
     /// Forgets runs that have been over for longer than `keep`, and at least for as long as their idempotency keys are
     /// remembered (7 days): the oldest first, with their jobs, attempts, tries, artifacts and events. One call forgets
     /// about `most` jobs, so that others do not wait for long; it is to be repeated until it forgets no run.
     async fn forget(&self, now: Timestamp, keep: Duration, most: u32) -> Result<Forgotten>;
+
+    // Limits. They hold back what would start; what runs goes on.
+
+    /// Changes an org's limits; answers what they are now. When its jobs go on, the time that they rested is added to their
+    /// queue deadlines.
+    async fn change_org(&self, now: Timestamp, org: &OrgId, change: OrgChange) -> Result<OrgLimits>;
+    /// Lets the waiting jobs of an app version rest, or go on: then the time that they rested is added to their queue
+    /// deadlines. The label need not be bound. Repeating it is harmless.
+    async fn set_app_version_paused(
+        &self,
+        now: Timestamp,
+        org: &OrgId,
+        app_version: &AppVersionId,
+        paused: bool,
+    ) -> Result<()>;
+    /// Sets how many jobs of a concurrency group run at a time; attempts count until they end.
+    async fn set_concurrency_limit(
+        &self,
+        now: Timestamp,
+        org: &OrgId,
+        name: &ConcurrencyGroup,
+        limit: u32,
+    ) -> Result<()>;
+    /// Moves a waiting job before those that were not promoted. It stays promoted when it is queued again. Repeating it is
+    /// harmless and keeps its place among the promoted ones.
+    async fn promote(&self, now: Timestamp, scope: &Scope, job: job::Id) -> Result<Answer<()>>;
 
     // Builds, tokens, operators.
 
@@ -497,6 +531,8 @@ pub trait Store: Send + Sync + 'static {
     async fn waiting_jobs(&self) -> Result<Vec<WaitingJob>>;
     /// The jobs whose attempts hold devices.
     async fn running_jobs(&self) -> Result<Vec<RunningJob>>;
+    /// All limits.
+    async fn limits(&self) -> Result<Limits>;
     /// How long the attempts that came to a verdict took, with their orgs, oldest first: of the `newest` attempts.
     async fn history(&self, newest: u32) -> Result<Vec<(OrgId, Took)>>;
     /// Numbers for `/metrics`.

@@ -9,6 +9,7 @@ mod doctor;
 pub mod failure;
 mod jobs;
 mod logs;
+mod org;
 mod queue;
 pub mod reference;
 mod run;
@@ -129,6 +130,9 @@ enum Command {
     /// The queue, by app version
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Orgs and what they may hold of the devices
+    #[command(subcommand, alias = "orgs")]
+    Org(org::Org),
     /// App versions and their builds
     #[command(subcommand, alias = "apps")]
     App(app::App),
@@ -266,6 +270,7 @@ async fn dispatch(context: &Context, command: Command) -> Result {
         Command::Explain(command) => command.run(context).await,
         Command::Run(command) => command.run(context).await,
         Command::Queue(command) => command.run(context).await,
+        Command::Org(command) => command.run(context).await,
         Command::App(command) => command.run(context).await,
         Command::Device(command) => command.run(context).await,
         Command::Agent(command) => command.run(context).await,

@@ -88,6 +88,8 @@ pub enum WhyCode {
     AppVersionPaused,
     /// Its org holds as many devices as it may.
     OrgAtCap,
+    /// As many jobs of its concurrency group run as may.
+    ConcurrencyFull,
     /// Its org holds more than its share of the devices, and others want some.
     OrgOverShare,
     /// It failed on the devices that are free; another one is to run it.

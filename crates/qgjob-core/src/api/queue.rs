@@ -1,10 +1,11 @@
-//! The queue, by group.
+//! The queue, by group, and what holds it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::group;
+use crate::model::name::{AppVersionId, OrgId};
 use crate::model::sha256::Sha256;
 
 /// A group that has queued or running jobs.
@@ -25,4 +26,29 @@ pub struct GroupView {
     pub oldest_queued_at: Option<Timestamp>,
     /// Names of online devices that have the build.
     pub warm_devices: Vec<String>,
+    /// Whether the app version's waiting jobs rest.
+    pub paused: bool,
+    /// Whether all waiting jobs of the org rest.
+    pub org_paused: bool,
+}
+
+/// The queue of one app version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueueView {
+    /// `qgjob.queue/v1`.
+    pub schema: String,
+    /// The tenant.
+    pub org_id: OrgId,
+    /// The label.
+    pub app_version_id: AppVersionId,
+    /// Whether its waiting jobs rest.
+    pub paused: bool,
+    /// Whether all waiting jobs of the org rest.
+    pub org_paused: bool,
+    /// Jobs that wait for a device.
+    pub queued: u32,
+    /// Jobs on a device.
+    pub running: u32,
+    /// Its groups with waiting or running jobs, those that wait longest first.
+    pub groups: Vec<GroupView>,
 }

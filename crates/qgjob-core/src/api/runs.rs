@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::jobs::JobView;
 use crate::model::job::{self, Conclusion, Reset, Status};
-use crate::model::name::{AppVersionId, EnvName, OrgId, TestPath};
+use crate::model::name::{AppVersionId, ConcurrencyGroup, EnvName, OrgId, TestPath};
 use crate::model::priority::Priority;
 use crate::model::run::{self, Labels, Run};
 use crate::model::selector::{Platform, Selector, Target};
@@ -73,6 +73,9 @@ pub struct JobOptions {
     /// Start no job before; at most 30 days ahead.
     #[serde(default)]
     pub not_before: Option<Timestamp>,
+    /// Of the org's jobs that name the same, only so many run at a time: 1, unless the org set another limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_group: Option<ConcurrencyGroup>,
 }
 
 fn default_timeout() -> u64 {
@@ -101,6 +104,7 @@ impl Default for JobOptions {
             reset: Reset::default(),
             env: BTreeMap::new(),
             not_before: None,
+            concurrency_group: None,
         }
     }
 }

@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 
 use super::attempt::{Install, Outcome, Phase, Took};
 use super::job::{Conclusion, Reason, Status};
-use super::name::OrgId;
+use super::limits::OrgLimits;
+use super::name::{AppVersionId, ConcurrencyGroup, OrgId};
 use super::selector::words;
 use super::test_result::{Counts, Try};
 use super::{agent, attempt, device, group, job, run};
@@ -57,9 +58,18 @@ pub enum Fact {
         detail: Option<String>,
         /// Devices to avoid.
         avoid: Vec<device::Id>,
+        /// Since when it is to start before others, if it was promoted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        promoted_at: Option<Timestamp>,
         /// How long it is expected to hold a device, an install not counted.
         #[serde(default = "unknown_ms")]
         predicted_ms: u64,
+    },
+    /// A waiting job is to start before others.
+    #[serde(rename = "job.promoted")]
+    JobPromoted {
+        /// The group it waits in.
+        group_id: group::Id,
     },
     /// An attempt holds the job.
     #[serde(rename = "job.started")]
@@ -162,7 +172,30 @@ pub enum Fact {
     #[serde(rename = "app_version.created")]
     AppVersionCreated {
         /// The label.
-        app_version_id: super::name::AppVersionId,
+        app_version_id: AppVersionId,
+    },
+    /// An org's limits changed.
+    #[serde(rename = "org.changed")]
+    OrgChanged {
+        /// What they are now.
+        #[serde(flatten)]
+        limits: OrgLimits,
+    },
+    /// An app version was paused or resumed.
+    #[serde(rename = "queue.changed")]
+    QueueChanged {
+        /// The label.
+        app_version_id: AppVersionId,
+        /// Whether its waiting jobs rest now.
+        paused: bool,
+    },
+    /// The limit of a concurrency group changed.
+    #[serde(rename = "concurrency.changed")]
+    ConcurrencyChanged {
+        /// Its name.
+        concurrency_group: ConcurrencyGroup,
+        /// Most jobs of it that run at a time now.
+        limit: u32,
     },
 }
 
@@ -187,6 +220,10 @@ impl Fact {
             Self::DeviceChanged { .. } => "device.changed",
             Self::AgentChanged { .. } => "agent.changed",
             Self::AppVersionCreated { .. } => "app_version.created",
+            Self::JobPromoted { .. } => "job.promoted",
+            Self::OrgChanged { .. } => "org.changed",
+            Self::QueueChanged { .. } => "queue.changed",
+            Self::ConcurrencyChanged { .. } => "concurrency.changed",
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::device::Device;
-use super::name::{AppVersionId, OrgId};
+use super::name::{AppVersionId, ConcurrencyGroup, OrgId};
 use super::selector::{Platform, Selector, Target, words};
 
 /// Number of a group, given by the store.
@@ -23,6 +23,10 @@ pub struct Key {
     pub target: Target,
     /// What the device must be like.
     pub selector: Selector,
+    /// What its jobs name so that only so many run at a time, if they name one. Keys without it are stored as they were
+    /// before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_group: Option<ConcurrencyGroup>,
 }
 
 impl Key {
@@ -56,3 +60,19 @@ pub enum Because {
 words!(Because, "reason to come first",
     Share => "share", Promoted => "promoted", Priority => "priority", Age => "age", Size => "size",
     Unserved => "unserved");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_without_a_concurrency_group_is_stored_as_before() {
+        let old = r#"{"org_id":"acme","app_version_id":"v1","platform":null,"target":"any","selector":{}}"#;
+        let key: Key = serde_json::from_str(old).unwrap();
+        assert_eq!(serde_json::to_string(&key).unwrap(), old);
+        let named = Key { concurrency_group: Some("staging".parse().unwrap()), ..key.clone() };
+        let text = serde_json::to_string(&named).unwrap();
+        assert_eq!(serde_json::from_str::<Key>(&text).unwrap(), named);
+        assert_ne!(named, key);
+    }
+}

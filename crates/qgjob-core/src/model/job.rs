@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::name::{AppVersionId, EnvName, OrgId, TestPath};
+use super::name::{AppVersionId, ConcurrencyGroup, EnvName, OrgId, TestPath};
 use super::priority::Priority;
 use super::selector::{Platform, Selector, Target, words};
 use super::sha256::Sha256;
@@ -47,7 +47,9 @@ pub struct Job {
     pub avoid: Vec<device::Id>,
     /// Not started before.
     pub not_before: Option<Timestamp>,
-    /// Gives up waiting for a device then.
+    /// Since when it is to start before others, if it was promoted.
+    pub promoted_at: Option<Timestamp>,
+    /// Gives up waiting for a device then. Moved by the time that it was paused.
     pub queue_deadline: Timestamp,
     /// How long it is expected to hold a device, an install not counted: from what the latest jobs of its test file, its app
     /// and its org took when it was submitted.
@@ -91,6 +93,9 @@ pub struct Spec {
     pub reset: Reset,
     /// Variables for the tests.
     pub env: BTreeMap<EnvName, String>,
+    /// What it names so that only so many run at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_group: Option<ConcurrencyGroup>,
 }
 
 /// Where a job is in its life.

@@ -82,6 +82,15 @@ name! {
 }
 
 name! {
+    /// What jobs name so that only so many of them run at a time: 1 to 64 of `[A-Za-z0-9._-]`, starting with a letter or
+    /// digit.
+    ConcurrencyGroup, "concurrency group", "staging-backend", |text| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        simple(text, 64, allowed, "must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit")
+    }
+}
+
+name! {
     /// A test file's path inside its project: relative, `/` between parts, at most 1,024 bytes, no `..`.
     TestPath, "test path", "tests/onboarding.spec.js", |text| {
         if text.is_empty() || text.len() > 1024 {
@@ -171,6 +180,8 @@ mod tests {
         assert!("a".repeat(65).parse::<OrgId>().is_err());
         assert!("a".repeat(128).parse::<AppVersionId>().is_ok());
         assert!("a".repeat(129).parse::<AppVersionId>().is_err());
+        assert!("a".repeat(64).parse::<ConcurrencyGroup>().is_ok());
+        assert!("a".repeat(65).parse::<ConcurrencyGroup>().is_err());
         assert!("a".repeat(1024).parse::<TestPath>().is_ok());
         assert!("a".repeat(1025).parse::<TestPath>().is_err());
     }

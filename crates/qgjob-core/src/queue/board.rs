@@ -4,6 +4,7 @@
 
 mod events;
 mod fleet;
+mod limits;
 mod numbers;
 mod propose;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use jiff::Timestamp;
 pub use self::propose::Proposal;
 
 use self::numbers::Numbers;
-use super::placement::{self, App, Class, Placement, Version};
+use super::placement::{self, App, Class, Concurrency, Placement, Version};
 use crate::model::build::Build;
 use crate::model::device::{self, Device};
 use crate::model::name::{AppVersionId, OrgId};
@@ -35,6 +36,8 @@ pub struct Waiting {
     pub not_before: Option<Timestamp>,
     /// Devices to avoid.
     pub avoid: Vec<device::Id>,
+    /// Since when it is to start before others, if it was promoted.
+    pub promoted_at: Option<Timestamp>,
     /// How long it should hold a device, the install apart; milliseconds.
     pub predicted_ms: u64,
 }
@@ -82,6 +85,7 @@ struct Numbered {
     app: App,
     version: Version,
     class: Class,
+    concurrency: Option<Concurrency>,
 }
 
 /// What waits and what could run it.
@@ -180,30 +184,6 @@ impl Board {
         self.start(id, device, started_at);
     }
 
-    /// Lets the waiting jobs of an org for an app version rest, or lets them go on. What runs is not touched.
-    pub fn set_paused(&mut self, org: &OrgId, app_version: &AppVersionId, paused: bool, now: Timestamp) {
-        let version = (org.clone(), app_version.clone());
-        let changed = if paused { self.paused.insert(version) } else { self.paused.remove(&version) };
-        if !changed {
-            return;
-        }
-        let of_version =
-            |group: &&Group| group.key.org_id == *org && group.key.app_version_id == *app_version;
-        let waiting = self.groups.values().filter(of_version).flat_map(|group| group.waiting.iter().copied());
-        for job in waiting.collect::<Vec<_>>() {
-            if paused {
-                self.set_aside(job, now);
-            } else {
-                self.make_ready(job, now);
-            }
-        }
-    }
-
-    /// Whether an org's jobs for an app version rest.
-    pub fn is_paused(&self, key: &group::Key) -> bool {
-        !self.paused.is_empty() && self.paused.contains(&(key.org_id.clone(), key.app_version_id.clone()))
-    }
-
     /// A group.
     pub fn group(&self, id: group::Id) -> Option<&Group> {
         self.groups.get(&id)
@@ -282,6 +262,7 @@ impl Board {
                 version: numbered.version,
                 class: numbered.class,
                 priority: waiting.priority,
+                concurrency: numbered.concurrency,
             },
             app: numbered.app,
             install_s: group.install_s,
@@ -289,7 +270,11 @@ impl Board {
             enqueued_at: seconds(waiting.queued_at),
             barred: waiting.avoid.clone(),
         };
+        let promoted_at = job.waiting.promoted_at;
         self.placement.enqueue(id, waiting, seconds(now));
+        if let Some(at) = promoted_at {
+            self.placement.promote(id, seconds(at));
+        }
     }
 
     /// Takes a waiting job from the placement, and keeps it.

@@ -114,6 +114,19 @@ pub fn answer(
     }
 }
 
+/// Whether a job in this status can be moved before others.
+///
+/// # Errors
+/// [`Refusal::WrongStatus`] when it does not wait.
+pub fn may_promote(status: Status) -> Result<(), Refusal> {
+    match status {
+        Status::Queued => Ok(()),
+        Status::Scheduled | Status::Running | Status::Completed => {
+            Err(Refusal::WrongStatus { command: "promote", status })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

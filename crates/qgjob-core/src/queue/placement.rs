@@ -25,6 +25,7 @@
 //! group's patience ends.
 
 mod changes;
+mod concurrency;
 mod decide;
 mod fleet;
 mod group;
@@ -42,11 +43,13 @@ mod why;
 use std::collections::{BTreeSet, HashSet};
 
 pub use self::changes::NotStarted;
+pub use self::concurrency::Concurrency;
 pub use self::decide::{Decision, Run};
 pub use self::fleet::{DeviceState, Installed};
 pub use self::parameters::Parameters;
 pub use self::why::{Ahead, Reason, Why};
 
+use self::concurrency::ConcurrencyState;
 use self::fleet::Known;
 use self::group::{Crowd, Group, Job, Slot};
 use self::hashing::Map;
@@ -98,6 +101,8 @@ pub struct GroupKey {
     pub class: Class,
     /// 1 to 10, 10 most urgent.
     pub priority: u8,
+    /// What its jobs name so that only so many run at a time, if they name one.
+    pub concurrency: Option<Concurrency>,
 }
 
 /// A job that waits.
@@ -121,7 +126,7 @@ pub struct Waiting {
 struct ClassState {
     pool: Pool,
     devices_up: u32,
-    /// Groups with waiting jobs that are not paused.
+    /// Groups with waiting jobs that are neither paused nor of a concurrency group that is full.
     queued: u32,
     open: Open,
     /// Groups that want no device now, by when they will.
@@ -147,6 +152,7 @@ pub struct Placement {
     by_key: Map<(GroupKey, bool), Slot>,
     by_version: Map<Version, Vec<Slot>>,
     paused_versions: HashSet<(Org, Version)>,
+    concurrency: Map<(Org, Concurrency), ConcurrencyState>,
     devices: Map<device::Id, Known>,
     jobs: Map<job::Id, Job>,
     /// Which device runs a job.
@@ -169,6 +175,7 @@ impl Placement {
             by_key: Map::default(),
             by_version: Map::default(),
             paused_versions: HashSet::new(),
+            concurrency: Map::default(),
             devices: Map::default(),
             jobs: Map::default(),
             running: Map::default(),

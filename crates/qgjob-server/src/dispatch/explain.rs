@@ -5,6 +5,7 @@ use qgjob_core::api::explain::{Ahead, ExpectedStart, Why, WhyCode};
 use qgjob_core::api::queue::GroupView;
 use qgjob_core::model::device::{Device, State};
 use qgjob_core::model::job::{Job, Status};
+use qgjob_core::model::limits::Limits;
 use qgjob_core::queue::board::{self, Board, Group};
 use qgjob_core::queue::placement::{self, Reason};
 
@@ -16,10 +17,10 @@ const MOST_STEPS: usize = 2_000;
 
 impl Dispatch {
     /// The groups with waiting or running jobs that the scope sees, those that wait longest first.
-    pub fn queue(&self, scope: &Scope) -> Vec<GroupView> {
+    pub fn queue(&self, scope: &Scope, limits: &Limits) -> Vec<GroupView> {
         let board = self.board();
         let seen = board.groups().filter(|group| scope.sees(&group.key.org_id));
-        let mut views: Vec<GroupView> = seen.map(|group| view(&board, group)).collect();
+        let mut views: Vec<GroupView> = seen.map(|group| view(&board, limits, group)).collect();
         views.sort_by(|a, b| (a.oldest_queued_at, &a.key).cmp(&(b.oldest_queued_at, &b.key)));
         views
     }
@@ -67,7 +68,7 @@ fn because(code: WhyCode, detail: String) -> Why {
     Why { code, detail }
 }
 
-fn view(board: &Board, group: &Group) -> GroupView {
+fn view(board: &Board, limits: &Limits, group: &Group) -> GroupView {
     let waiting = || group.waiting.iter().filter_map(|job| board.waiting(*job));
     GroupView {
         key: group.key.clone(),
@@ -77,6 +78,8 @@ fn view(board: &Board, group: &Group) -> GroupView {
         top_priority: waiting().map(|waiting| waiting.priority).max(),
         oldest_queued_at: waiting().map(|waiting| waiting.queued_at).min(),
         warm_devices: warm(group, board.fitting(group)),
+        paused: limits.is_paused(&group.key.org_id, &group.key.app_version_id),
+        org_paused: limits.org(&group.key.org_id).paused,
     }
 }
 
@@ -145,6 +148,12 @@ fn in_words(reason: &Reason, group: &Group, job: &Job, fitting: &[&Device]) -> W
             WhyCode::OrgAtCap,
             format!("org {org} runs {running} jobs and may run at most {cap} at a time"),
         ),
+        Reason::ConcurrencyFull { running, limit } => {
+            let name = group.key.concurrency_group.as_ref().map_or("", |name| name.as_str());
+            let detail =
+                format!("concurrency group {name} runs {running} jobs and may run at most {limit} at a time");
+            because(WhyCode::ConcurrencyFull, detail)
+        }
         Reason::NoDeviceUp { .. } => {
             let all = fitting.iter().map(|device| format!("{} is {}", device.name, device.state));
             let mut all: Vec<String> = all.collect();

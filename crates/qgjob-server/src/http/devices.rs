@@ -1,10 +1,9 @@
-//! Devices and the queue.
+//! Devices.
 
 use axum::Json;
 use axum::extract::{OriginalUri, Path, State};
 use axum::http::HeaderMap;
 use qgjob_core::api::page::Page;
-use qgjob_core::api::queue::GroupView;
 use qgjob_core::model::device::{self, Device};
 
 use super::App;
@@ -13,12 +12,6 @@ use super::extract::Query;
 use super::page::{self, PageQuery};
 use super::problem::Rejection;
 use crate::store::Scope;
-
-/// Groups of jobs that wait or run, with the devices that have their build.
-#[utoipa::path(get, path = "/queue", tag = "queue", responses((status = 200, body = Vec<GroupView>)))]
-pub async fn queue(State(app): State<App>, member: Member) -> Json<Vec<GroupView>> {
-    Json(app.dispatch.queue(&member.scope))
-}
 
 /// Devices that the caller's jobs can use, oldest first.
 #[utoipa::path(get, path = "/devices", tag = "devices", params(PageQuery),

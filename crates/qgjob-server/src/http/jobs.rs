@@ -150,6 +150,19 @@ pub async fn cancel(
     Ok(Json(read(App::clone(&app), Arc::new(member.scope), id).await?.body))
 }
 
+/// Moves a waiting job before all that were not promoted. Repeating it is harmless; a job that does not wait is refused with
+/// `wrong_status`.
+#[utoipa::path(post, path = "/jobs/{id}/promote", tag = "jobs", responses((status = 200, body = JobView)))]
+pub async fn promote(
+    State(app): State<App>,
+    member: Member,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, Rejection> {
+    let id = find(&app, &member.scope, &id).await?.0.id;
+    app.store.promote(app.clock.now(), &member.scope, id).await??;
+    Ok(Json(read(App::clone(&app), Arc::new(member.scope), id).await?.body))
+}
+
 /// Runs a completed job again: a new run with the same test, options, name and labels.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
@@ -194,6 +207,7 @@ fn same_again(job: Job, name: Option<String>, labels: run::Labels) -> NewRun {
             reset: spec.reset,
             env: spec.env,
             not_before: None,
+            concurrency_group: spec.concurrency_group,
         },
     }
 }

@@ -8,6 +8,7 @@ mod ending;
 mod events;
 mod forgetting;
 pub mod history;
+mod limiting;
 mod passing_time;
 mod predicting;
 mod reading;
@@ -59,6 +60,12 @@ properties! {
         tokens_end labels_are_bound_once;
     reading: foreign_things_are_not_found lists_are_paged filters_filter groups_and_waiting_jobs_feed_the_board
         gauges_count suffixes_find_jobs;
+    limiting: limits_are_kept_told_and_changed_in_part an_org_runs_no_more_than_its_cap a_cap_is_of_one_org
+        claims_at_once_do_not_exceed_a_cap jobs_of_a_concurrency_group_take_turns
+        a_concurrency_group_has_as_many_turns_as_its_limit what_is_paused_does_not_start_and_what_runs_goes_on
+        a_deadline_does_not_pass_while_a_job_is_paused two_pauses_at_a_time_count_once
+        a_job_that_is_not_due_or_had_a_device_keeps_its_deadline a_promoted_job_stays_so
+        only_a_job_that_waits_can_be_promoted;
     predicting: a_prediction_stays_with_its_job each_job_has_a_prediction an_attempt_tells_what_it_took
         the_history_is_what_was_told;
     events: they_are_told_in_order_and_once what_failed_is_not_told;

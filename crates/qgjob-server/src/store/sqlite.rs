@@ -5,6 +5,7 @@ mod attempts;
 mod claim;
 mod jobs;
 mod library;
+mod limits;
 mod migrate;
 mod read;
 mod reads;
@@ -35,7 +36,8 @@ use qgjob_core::model::device::{self, Device};
 use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason};
-use qgjob_core::model::name::{AppVersionId, OrgId};
+use qgjob_core::model::limits::{Limits, OrgChange, OrgLimits};
+use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, OrgId};
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Try;
@@ -45,6 +47,7 @@ use rusqlite::config::DbConfig;
 use rustix::fs::FlockOperation;
 use tokio::sync::{broadcast, mpsc};
 
+use self::limits::Gate;
 use self::reads::Reads;
 use self::rows::{At, Bin, Digest, Word};
 use self::tokens::Tokens;
@@ -127,12 +130,14 @@ impl Sqlite {
         let (commands, waiting) = mpsc::channel(QUEUE);
         let (events, _) = broadcast::channel(EVENTS);
         let (numbers, tokens) = (Numbers::read(&connection)?, Arc::<Tokens>::default());
+        let gate = Gate::read(&connection)?;
         let writer = Writer {
             connection,
             rules,
             commands: waiting,
             events: events.clone(),
             numbers,
+            gate,
             tokens: Arc::clone(&tokens),
             broken: false,
         };
@@ -341,6 +346,38 @@ impl Store for Sqlite {
         self.write_one(move |tx| library::delete_token(tx, token)).await
     }
 
+    async fn change_org(&self, now: Timestamp, org: &OrgId, change: OrgChange) -> Result<OrgLimits> {
+        let org = org.clone();
+        self.write(move |tx| limits::change_org(tx, now, &org, change)).await
+    }
+
+    async fn set_app_version_paused(
+        &self,
+        now: Timestamp,
+        org: &OrgId,
+        app_version: &AppVersionId,
+        paused: bool,
+    ) -> Result<()> {
+        let (org, app_version) = (org.clone(), app_version.clone());
+        self.write(move |tx| limits::set_app_version_paused(tx, now, &org, &app_version, paused)).await
+    }
+
+    async fn set_concurrency_limit(
+        &self,
+        now: Timestamp,
+        org: &OrgId,
+        name: &ConcurrencyGroup,
+        limit: u32,
+    ) -> Result<()> {
+        let (org, name) = (org.clone(), name.clone());
+        self.write(move |tx| limits::set_concurrency_limit(tx, now, &org, &name, limit)).await
+    }
+
+    async fn promote(&self, now: Timestamp, scope: &Scope, job: job::Id) -> Result<Answer<()>> {
+        let scope = scope.clone();
+        self.write_one(move |tx| limits::promote(tx, now, &scope, job)).await
+    }
+
     async fn run(&self, scope: &Scope, id: run::Id) -> Result<Option<(Run, Installs)>> {
         let scope = scope.clone();
         self.reads.run(move |c| read::run(c, &scope, id)).await
@@ -483,6 +520,10 @@ impl Store for Sqlite {
 
     async fn running_jobs(&self) -> Result<Vec<RunningJob>> {
         self.reads.run(read::running_jobs).await
+    }
+
+    async fn limits(&self) -> Result<Limits> {
+        self.reads.run(limits::read).await
     }
 
     async fn history(&self, newest: u32) -> Result<Vec<(OrgId, Took)>> {

@@ -19,7 +19,8 @@ const OPEN: &[&str] = &[
 ];
 
 /// What only an admin may do.
-const ADMIN: &[&str] = &["/devices/{id}/", "/agents", "/tokens", "/metrics"];
+const ADMIN: &[&str] =
+    &["/devices/{id}/", "/agents", "/tokens", "/metrics", "/orgs/{org_id}/pause", "/orgs/{org_id}/resume"];
 
 struct Operation {
     method: Method,
@@ -34,7 +35,10 @@ async fn operations(world: &World) -> Vec<Operation> {
         let path =
             pattern.replace("{stream}", "test?epoch=1").replace("{code}", "busy").replace("{input}", "app");
         let path = path
+            .replace("{app_version_id}/", "v1/")
             .replace("{app_version_id}", "v1?org_id=own")
+            .replace("{org_id}", "own")
+            .replace("{name}", "staging")
             .replace("{artifact_id}", "x")
             .replace("{id}", "x");
         for method in item.as_object().unwrap().keys() {
@@ -125,6 +129,9 @@ async fn things_of_other_orgs_are_not_found() {
         format!("/jobs/{job}/tests"),
         format!("/jobs/{job}/artifacts"),
         format!("/jobs/{job}/explain"),
+        "/queue/v1?org_id=own".to_owned(),
+        "/orgs/own/quotas".to_owned(),
+        "/orgs/own/concurrency-groups".to_owned(),
         format!("/jobs/{job}/logs"),
         format!("/jobs/{job}/events"),
         format!("/artifacts/{artifact}/content"),
@@ -142,6 +149,9 @@ async fn things_of_other_orgs_are_not_found() {
         format!("/runs/{run}/cancel"),
         format!("/jobs/{job}/cancel"),
         format!("/jobs/{job}/retry"),
+        format!("/jobs/{job}/promote"),
+        "/queue/v1/pause?org_id=own".to_owned(),
+        "/queue/v1/resume?org_id=own".to_owned(),
         format!("/uploads/{upload}/complete"),
     ] {
         other.post(&format!("/api/v1{path}"), &Value::Null).await.problem("not_found").await;

@@ -9,6 +9,7 @@ mod limits;
 mod logs;
 mod openapi;
 mod predictions;
+mod quotas;
 mod reads;
 mod stop;
 mod streams;

@@ -69,6 +69,7 @@ impl Policy for Qgjob<'_> {
                     version: Version(number(details.version)),
                     class: self.classes[details.class],
                     priority: details.priority,
+                    concurrency: None,
                 },
                 app: App(number(details.app)),
                 install_s: details.install_s,

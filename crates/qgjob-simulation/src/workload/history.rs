@@ -206,7 +206,7 @@ impl History {
         });
         let jobs: Vec<JobEntry> = entries.collect();
 
-        let mut first_seen = self.found_installed(&version_of, &app_of);
+        let mut first_seen = self.found_installed(version_of, app_of);
         let devices =
             fleet.iter().zip(classes).filter(|(_, classes)| !classes.is_empty()).map(|(device, classes)| {
                 DeviceEntry {
@@ -300,6 +300,7 @@ fn key(job: &Job) -> Key {
         platform: job.spec.platform,
         target: job.spec.target,
         selector: job.spec.selector.clone(),
+        concurrency_group: job.spec.concurrency_group.clone(),
     }
 }
 

@@ -12,7 +12,7 @@ use qgjob_core::api::runs::{NewRun, Submitted};
 use qgjob_core::api::uploads::Kind;
 use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::job::Reset;
-use qgjob_core::model::name::{AppVersionId, IdempotencyKey, OrgId, TestPath};
+use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, OrgId, TestPath};
 use qgjob_core::model::priority::Priority;
 use qgjob_core::model::selector::{Platform, Selector, Target};
 
@@ -59,6 +59,9 @@ pub struct Submit {
     /// 1 to 10, 10 most urgent; or low (3), normal (5), high (8), urgent (10) [default: normal]
     #[arg(short, long)]
     priority: Option<Priority>,
+    /// Of the org's jobs that name the same, run only one at a time, or as many as `qgjob org concurrency set` says
+    #[arg(long, value_name = "NAME")]
+    concurrency_group: Option<ConcurrencyGroup>,
     /// How long one attempt on a device may take [default: 30m]
     #[arg(long, value_name = "SPAN", value_parser = value::span)]
     timeout: Option<Duration>,

@@ -55,8 +55,9 @@ credentials.toml, readable by you alone (mode 0600) or refused:
   token = \"qgj_pat_…\"
 
 qgjob.toml, in the project or above it up to the root of the checkout: `server`, `org_id`, and under [submit] the flags of
-`qgjob submit`: app_version_id, tests, app, platform, target, device, priority, timeout, queue_timeout, retries,
-test_retries, reset, env, labels. It can hold no token. Its `server` counts only when you have a credential for it.
+`qgjob submit`: app_version_id, tests, app, platform, target, device, priority, concurrency_group, timeout,
+queue_timeout, retries, test_retries, reset, env, labels. It can hold no token. Its `server` counts only when you have a
+credential for it.
 
 The server is the first of: --server or QGJOB_SERVER; qgjob.toml; the profile; the server last started on this machine;
 http://127.0.0.1:8080. Unknown keys are errors. `qgjob doctor` shows what is in force.";

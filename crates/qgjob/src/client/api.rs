@@ -7,15 +7,16 @@ use qgjob_core::api::about::{Readiness, Version};
 use qgjob_core::api::app_versions::{AppVersionView, NewAppVersion};
 use qgjob_core::api::explain::Explanation;
 use qgjob_core::api::jobs::{AttemptView, JobView, TryView};
+use qgjob_core::api::orgs::{ConcurrencyLimit, ConcurrencyView, OrgView, QuotaChange};
 use qgjob_core::api::page::{MAX_LIMIT, Page};
-use qgjob_core::api::queue::GroupView;
+use qgjob_core::api::queue::{GroupView, QueueView};
 use qgjob_core::api::runs::{NewRun, RunView, RunWithJobs, Submitted};
 use qgjob_core::api::tokens::{NewToken, TokenWithSecret, WhoAmI};
 use qgjob_core::model::agent::Agent;
 use qgjob_core::model::artifact::Artifact;
 use qgjob_core::model::device::Device;
 use qgjob_core::model::event::LogStream;
-use qgjob_core::model::name::{AppVersionId, IdempotencyKey, OrgId};
+use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, OrgId};
 use qgjob_core::model::token::Token;
 use reqwest::Method;
 use reqwest::header::DATE;
@@ -146,6 +147,57 @@ impl Client {
         self.call(Method::GET, "api/v1/queue").answer().await
     }
 
+    /// The queue of an app version.
+    pub async fn queue_of(&self, org: Option<&OrgId>, id: &AppVersionId) -> Result<QueueView> {
+        let path = format!("api/v1/queue/{}", part(id.as_str()));
+        self.call(Method::GET, path).query(&of_org(org)).answer().await
+    }
+
+    /// Lets the waiting jobs of an app version rest (`pause`), or go on (`resume`).
+    pub async fn set_queue(&self, org: Option<&OrgId>, id: &AppVersionId, verb: &str) -> Result<QueueView> {
+        let path = format!("api/v1/queue/{}/{verb}", part(id.as_str()));
+        self.call(Method::POST, path).query(&of_org(org)).repeatable().answer().await
+    }
+
+    /// Moves a waiting job before others.
+    pub async fn promote(&self, id: &str) -> Result<JobView> {
+        self.call(Method::POST, format!("api/v1/jobs/{}/promote", part(id))).repeatable().answer().await
+    }
+
+    /// An org's limits.
+    pub async fn org(&self, org: &OrgId) -> Result<OrgView> {
+        self.call(Method::GET, format!("api/v1/orgs/{}/quotas", part(org.as_str()))).answer().await
+    }
+
+    /// Changes an org's limits.
+    pub async fn change_quota(&self, org: &OrgId, change: &QuotaChange) -> Result<OrgView> {
+        let call = self.call(Method::PATCH, format!("api/v1/orgs/{}/quotas", part(org.as_str())));
+        call.json(change).repeatable().answer().await
+    }
+
+    /// Lets all waiting jobs of an org rest (`pause`), or go on (`resume`).
+    pub async fn set_org(&self, org: &OrgId, verb: &str) -> Result<OrgView> {
+        let call = self.call(Method::POST, format!("api/v1/orgs/{}/{verb}", part(org.as_str())));
+        call.repeatable().answer().await
+    }
+
+    /// The concurrency groups of an org, by name.
+    pub async fn concurrency_groups(&self, org: &OrgId) -> Result<Vec<ConcurrencyView>> {
+        self.items(format!("api/v1/orgs/{}/concurrency-groups", part(org.as_str()))).await
+    }
+
+    /// Sets how many jobs of a concurrency group run at a time.
+    pub async fn set_concurrency_limit(
+        &self,
+        org: &OrgId,
+        name: &ConcurrencyGroup,
+        limit: ConcurrencyLimit,
+    ) -> Result<ConcurrencyView> {
+        let (org, name) = (part(org.as_str()), part(name.as_str()));
+        let call = self.call(Method::PUT, format!("api/v1/orgs/{org}/concurrency-groups/{name}"));
+        call.json(&limit).repeatable().answer().await
+    }
+
     /// Binds a label to an uploaded build.
     pub async fn bind_app_version(&self, new: &NewAppVersion) -> Result<AppVersionView> {
         self.call(Method::POST, "api/v1/app-versions").json(new).repeatable().answer().await
@@ -157,9 +209,8 @@ impl Client {
         org: Option<&OrgId>,
         id: &AppVersionId,
     ) -> Result<Option<AppVersionView>> {
-        let filter: Filter = org.map(|org| ("org_id", org.to_string())).into_iter().collect();
-        let call =
-            self.call(Method::GET, format!("api/v1/app-versions/{}", part(id.as_str()))).query(&filter);
+        let path = format!("api/v1/app-versions/{}", part(id.as_str()));
+        let call = self.call(Method::GET, path).query(&of_org(org));
         match call.answer().await {
             Ok(view) => Ok(Some(view)),
             Err(error) if error.status() == Some(404) => Ok(None),
@@ -258,6 +309,10 @@ impl Client {
             }
         }
     }
+}
+
+fn of_org(org: Option<&OrgId>) -> Filter {
+    org.map(|org| ("org_id", org.to_string())).into_iter().collect()
 }
 
 /// The server's clock as its `date` header tells it.

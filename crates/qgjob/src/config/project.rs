@@ -48,6 +48,8 @@ pub struct Submit {
     pub device: Option<String>,
     /// A number or a word.
     pub priority: Option<Priority>,
+    /// Of the jobs that name the same, only so many run at a time.
+    pub concurrency_group: Option<String>,
     /// Of an attempt.
     pub timeout: Option<String>,
     /// Of the wait for a device.
@@ -125,6 +127,7 @@ mod tests {
         assert!(submit.app_version_id.is_some() && !submit.tests.is_empty() && submit.app.is_some());
         assert!(submit.platform.is_some() && submit.target.is_some() && submit.device.is_some());
         assert!(submit.priority.is_some() && submit.timeout.is_some() && submit.queue_timeout.is_some());
+        assert!(submit.concurrency_group.is_some());
         assert!(submit.retries.is_some() && submit.test_retries.is_some() && submit.reset.is_some());
         assert!(!submit.env.is_empty() && !submit.labels.is_empty());
     }

@@ -4,6 +4,7 @@ mod agent;
 mod bounds;
 mod desk;
 mod json;
+mod limiting;
 mod replaying;
 mod resuming;
 mod watching;

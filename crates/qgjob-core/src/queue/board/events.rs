@@ -11,7 +11,7 @@ impl Board {
     /// Follows an event of a job in a known group.
     pub fn follow(&mut self, job: job::Id, at: Timestamp, fact: &Fact) {
         match fact {
-            Fact::JobQueued { group_id, priority, not_before, avoid, predicted_ms, .. } => {
+            Fact::JobQueued { group_id, priority, not_before, avoid, predicted_ms, promoted_at, .. } => {
                 let before = self.jobs.get(&job).map(|before| before.waiting.queued_at);
                 let waiting = Waiting {
                     group: *group_id,
@@ -19,10 +19,12 @@ impl Board {
                     queued_at: before.unwrap_or(at),
                     not_before: *not_before,
                     avoid: avoid.clone(),
+                    promoted_at: *promoted_at,
                     predicted_ms: *predicted_ms,
                 };
                 self.put_waiting(job, waiting, at);
             }
+            Fact::JobPromoted { .. } => self.promote(job, at),
             Fact::JobStarted { device_id, .. } => {
                 self.start(job, *device_id, at);
                 self.turn(*device_id, device::State::Idle, device::State::Busy);

@@ -3,12 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use super::super::placement::{App, Class, GroupKey, Org, Placement, Pool, Version};
+use super::super::placement::{App, Class, Concurrency, GroupKey, Org, Placement, Pool, Version};
 use super::{Board, Group, Numbered};
 use crate::model::build::Build;
 use crate::model::device::Device;
 use crate::model::group;
-use crate::model::name::OrgId;
+use crate::model::name::{ConcurrencyGroup, OrgId};
 use crate::model::selector::{Platform, Selector, Target};
 use crate::model::sha256::Sha256;
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ pub(super) struct Numbers {
     apps: HashMap<(Platform, String), App>,
     versions: HashMap<Sha256, Version>,
     classes: HashMap<Requirements, Class>,
+    concurrency: HashMap<(OrgId, ConcurrencyGroup), Concurrency>,
     /// One for each platform: no device of one can help the other.
     pools: HashMap<Platform, Pool>,
     /// Orgs that have devices of their own.
@@ -60,13 +61,14 @@ impl Numbers {
             apps: HashMap::new(),
             versions: HashMap::new(),
             classes: HashMap::new(),
+            concurrency: HashMap::new(),
             pools: HashMap::new(),
             with_own_devices: with_own_devices.collect(),
         }
     }
 
     pub(super) fn given(&self) -> usize {
-        self.orgs.len() + self.apps.len() + self.versions.len() + self.classes.len()
+        self.orgs.len() + self.apps.len() + self.versions.len() + self.classes.len() + self.concurrency.len()
     }
 
     pub(super) fn knows_devices_of(&self, org: &OrgId) -> bool {
@@ -88,12 +90,22 @@ impl Numbers {
         number(&mut self.versions, sha256, Version)
     }
 
+    pub(super) fn concurrency(&mut self, org: &OrgId, name: &ConcurrencyGroup) -> Concurrency {
+        number(&mut self.concurrency, (org.clone(), name.clone()), Concurrency)
+    }
+
     /// Whether the placement's group is, or holds, a group of the board.
     pub(super) fn are_of(&self, key: &GroupKey, group: &Group) -> bool {
         let Some(build) = &group.build else { return false };
         self.orgs.get(&group.key.org_id) == Some(&key.org)
             && self.versions.get(&build.sha256) == Some(&key.version)
             && self.classes.get(&self.requirements(&group.key, build)) == Some(&key.class)
+            && key.concurrency
+                == group
+                    .key
+                    .concurrency_group
+                    .as_ref()
+                    .and_then(|name| self.concurrency.get(&(group.key.org_id.clone(), name.clone())).copied())
     }
 
     fn requirements(&self, key: &group::Key, build: &Build) -> Requirements {
@@ -138,6 +150,11 @@ impl Board {
             app: self.numbers.app(build.platform, &build.app_id),
             version: self.numbers.version(build.sha256),
             class,
+            concurrency: group
+                .key
+                .concurrency_group
+                .as_ref()
+                .map(|name| self.numbers.concurrency(&group.key.org_id, name)),
         };
         if is_new {
             self.classify_devices(now);

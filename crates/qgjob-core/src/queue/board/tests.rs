@@ -1,3 +1,5 @@
+mod limits;
+
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
@@ -61,6 +63,7 @@ fn key(version: u8) -> group::Key {
         platform: None,
         target: Target::Any,
         selector: Selector::default(),
+        concurrency_group: None,
     }
 }
 
@@ -89,6 +92,7 @@ fn submit_to(
             queued_at: now,
             not_before: None,
             avoid: vec![],
+            promoted_at: None,
             predicted_ms: 60_000,
         };
         board.put_waiting(job::Id(job), waiting, now);
@@ -132,6 +136,7 @@ fn queued(group: group::Id, not_before: Option<Timestamp>, avoid: &[u128]) -> Fa
         reason: Some(Reason::DeviceFault),
         detail: None,
         avoid: avoid.iter().map(|id| device::Id(*id)).collect(),
+        promoted_at: None,
         predicted_ms: 60_000,
     }
 }
@@ -302,6 +307,7 @@ fn a_board_read_anew_goes_on_where_the_old_one_was() {
         queued_at: at(0),
         not_before: None,
         avoid: vec![],
+        promoted_at: None,
         predicted_ms: 60_000,
     };
     board.put_running(job::Id(1), waiting.clone(), device::Id(1), at(5));

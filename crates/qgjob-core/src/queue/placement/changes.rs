@@ -119,7 +119,7 @@ impl Placement {
         }
         group.last_launch = group.last_launch.max(now);
         let key = group.key;
-        self.settle(slot, now);
+        self.count_running(slot, 1, now);
         self.count_for_org(key, 0, 1);
         Ok(())
     }
@@ -214,13 +214,15 @@ impl Placement {
         } else {
             self.paused_versions.remove(&(org, version));
         }
-        let slots = self.by_version.get(&version).cloned().unwrap_or_default();
+        let mut slots = self.by_version.get(&version).cloned().unwrap_or_default();
+        slots.retain(|slot| self.group(*slot).key.org == org);
+        // All are counted before the first is looked at, because that depends on how many wait.
+        for slot in &slots {
+            self.group_mut(*slot).paused = paused;
+            self.count_queued(*slot);
+        }
         for slot in slots {
-            let group = self.group_mut(slot);
-            if group.key.org == org {
-                group.paused = paused;
-                self.settle(slot, moment(now));
-            }
+            self.settle(slot, moment(now));
         }
     }
 
@@ -255,6 +257,10 @@ impl Placement {
     }
 
     fn add_group(&mut self, key: GroupKey, waiting: &Waiting, promoted: bool, since: f64, now: f64) -> Slot {
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.groups.push(None);
+            self.groups.len() - 1
+        });
         let group = Group {
             key,
             app: waiting.app,
@@ -276,15 +282,12 @@ impl Placement {
             born: now,
             last_launch: now,
             paused: self.paused_versions.contains(&(key.org, key.version)),
+            full: self.join_concurrency(&key, slot),
             queued: false,
             open: None,
             reopens_at: None,
         };
         self.next_serial += 1;
-        let slot = self.free_slots.pop().unwrap_or_else(|| {
-            self.groups.push(None);
-            self.groups.len() - 1
-        });
         self.groups[slot] = Some(group);
         self.by_key.insert((key, promoted), slot);
         self.by_version.entry(key.version).or_default().push(slot);
@@ -304,7 +307,7 @@ impl Placement {
         if hold.serving {
             group.unserve(hold.end);
         }
-        self.settle(hold.group, now);
+        self.count_running(hold.group, -1, now);
     }
 
     fn count_for_org(&mut self, key: GroupKey, jobs: i32, holds: i32) {

@@ -109,6 +109,8 @@ pub(super) struct Group {
     pub(super) born: f64,
     pub(super) last_launch: f64,
     pub(super) paused: bool,
+    /// Whether its concurrency group runs as many jobs as it may.
+    pub(super) full: bool,
     /// Whether its class counts it as waiting.
     pub(super) queued: bool,
     /// If it wanted one more device when it was last looked at: where it stands among those that do.

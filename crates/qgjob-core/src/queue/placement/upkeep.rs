@@ -14,19 +14,9 @@ impl Placement {
 
     /// Looks at a group anew after something about it changed; forgets it when nothing of it is left.
     pub(super) fn settle(&mut self, slot: Slot, now: f64) {
-        let group = self.group_mut(slot);
-        let class = group.key.class;
-        let queued = !group.pending.is_empty() && !group.paused;
-        let (was_queued, was_open, serial) = (group.queued, group.open, group.serial);
-        group.queued = queued;
-        match (was_queued, queued) {
-            (false, true) => {
-                self.classes[class.at()].queued += 1;
-                self.stirred.insert(class);
-            }
-            (true, false) => self.classes[class.at()].queued -= 1,
-            _ => {}
-        }
+        let queued = self.count_queued(slot);
+        let group = self.group(slot);
+        let (class, was_open, serial) = (group.key.class, group.open, group.serial);
         let wants = queued.then(|| self.wants(slot, now));
         let open = (wants == Some(Wants::More)).then(|| self.group(slot).rank_to_join(slot));
         if open != was_open {
@@ -51,8 +41,26 @@ impl Placement {
         }
     }
 
+    /// Makes its class count a group if it waits; says whether it does.
+    pub(super) fn count_queued(&mut self, slot: Slot) -> bool {
+        let group = self.group_mut(slot);
+        let class = group.key.class;
+        let queued = !group.pending.is_empty() && !group.paused && !group.full;
+        let was_queued = std::mem::replace(&mut group.queued, queued);
+        match (was_queued, queued) {
+            (false, true) => {
+                self.classes[class.at()].queued += 1;
+                self.stirred.insert(class);
+            }
+            (true, false) => self.classes[class.at()].queued -= 1,
+            _ => {}
+        }
+        queued
+    }
+
     fn forget(&mut self, slot: Slot) {
         let Some(group) = self.groups[slot].take() else { return };
+        self.leave_concurrency(&group.key, slot);
         self.by_key.remove(&(group.key, group.promoted));
         if let Some(slots) = self.by_version.get_mut(&group.key.version) {
             slots.retain(|other| *other != slot);

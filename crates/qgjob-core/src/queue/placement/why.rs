@@ -40,6 +40,13 @@ pub enum Reason {
         /// Devices that it may hold.
         cap: u32,
     },
+    /// As many jobs of its concurrency group run as may.
+    ConcurrencyFull {
+        /// Devices that run jobs of it.
+        running: u32,
+        /// Devices that may.
+        limit: u32,
+    },
     /// No device that meets its requirements is up.
     NoDeviceUp {
         /// Devices that meet them and are not up.
@@ -108,6 +115,9 @@ impl Placement {
         }
         if group.paused {
             reasons.push(Reason::VersionPaused);
+        }
+        if let Some(state) = self.concurrency_of(&group.key).filter(|state| state.is_full()) {
+            reasons.push(Reason::ConcurrencyFull { running: state.running, limit: state.limit });
         }
         let meets = self.devices.iter().filter(|(_, known)| known.state.classes.contains(&class));
         let (mut down, mut busy, mut barred, mut free) = (0, 0, 0, 0);

@@ -127,6 +127,7 @@ pub async fn groups_and_waiting_jobs_feed_the_board(w: &mut World) {
         platform: None,
         target: first.jobs[0].spec.target,
         selector: first.jobs[0].spec.selector.clone(),
+        concurrency_group: None,
     };
     assert_eq!(w.store.group(group_id).await.unwrap().unwrap().key, key);
     assert!(w.store.group(group_id + 100).await.unwrap().is_none());

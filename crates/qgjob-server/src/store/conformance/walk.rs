@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use qgjob_core::api::agents::{Lease, Order};
+use qgjob_core::api::runs::NewRun;
 use qgjob_core::model::evidence::Stop;
 use qgjob_core::model::job::{Conclusion, Status};
+use qgjob_core::model::limits::{OrgChange, OrgLimits};
 use qgjob_core::model::priority::Priority;
 use qgjob_core::model::{attempt, device, job, run};
 
@@ -16,11 +18,13 @@ use super::world::{LEASE, Rack, World, acme, broken, key, stopped};
 use crate::store::{Cancel, Scope, Store, Submission};
 
 const DEVICES: usize = 3;
+/// The concurrency group.
+const STAGING: &str = "staging";
 
 /// One step; the numbers choose among what there is.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
-    Submit { tests: usize, priority: u8 },
+    Submit { tests: usize, priority: u8, named: bool },
     SubmitKeyed { key: u8 },
     Claim { device: usize, job: usize },
     Renew { lease: usize },
@@ -35,6 +39,9 @@ pub enum Step {
     Sweep,
     Restart,
     Drain { device: usize, drained: bool },
+    LimitOrg { max_running: Option<u32>, paused: bool },
+    Pause { paused: bool },
+    LimitConcurrency { limit: u32 },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +55,8 @@ enum Place {
 struct Job {
     id: job::Id,
     run: run::Id,
+    /// Whether it names the concurrency group.
+    named: bool,
     place: Place,
     queued_at: Timestamp,
     not_before: Option<Timestamp>,
@@ -72,6 +81,10 @@ struct Model {
     runs: Vec<run::Id>,
     keys: BTreeMap<u8, Option<run::Id>>,
     drained: [bool; DEVICES],
+    org: OrgLimits,
+    paused: bool,
+    /// None: as it is when nobody set it.
+    concurrency: Option<u32>,
 }
 
 impl Model {
@@ -80,6 +93,7 @@ impl Model {
         self.jobs.extend(jobs.iter().map(|job| Job {
             id: job.id,
             run,
+            named: job.spec.concurrency_group.is_some(),
             place: Place::Waits,
             queued_at: now,
             not_before: None,
@@ -103,6 +117,16 @@ impl Model {
             && job.not_before.is_none_or(|at| at <= now)
             && !busy
             && !self.drained[device]
+            && self.limits_let(job)
+    }
+
+    fn limits_let(&self, job: &Job) -> bool {
+        let live = || self.leases.iter().filter(|held| held.live);
+        let named = live().filter(|held| self.jobs[held.job].named).count();
+        !self.org.paused
+            && !self.paused
+            && self.org.max_running.is_none_or(|most| live().count() < most as usize)
+            && (!job.named || named < self.concurrency.unwrap_or(1) as usize)
     }
 
     /// An attempt ends; if it holds its job, that ends with `conclusion` or, on an infrastructure fault, waits again.
@@ -153,9 +177,13 @@ pub async fn walk(store: Arc<dyn Store>, steps: &[Step]) {
 
 async fn take(w: &mut World, model: &mut Model, rack: &Rack, step: Step) {
     match step {
-        Step::Submit { tests, priority } => {
+        Step::Submit { tests, priority, named } => {
             let priority = Priority::try_from(priority).unwrap();
-            let accepted = w.submit_with(tests, |run| run.options.priority = priority).await;
+            let change = |run: &mut NewRun| {
+                run.options.priority = priority;
+                run.options.concurrency_group = named.then(|| STAGING.parse().unwrap());
+            };
+            let accepted = w.submit_with(tests, change).await;
             model.add(accepted.run.id, &accepted.jobs, w.now);
         }
         Step::SubmitKeyed { key: number } => {
@@ -247,6 +275,19 @@ async fn take(w: &mut World, model: &mut Model, rack: &Rack, step: Step) {
         Step::Drain { device, drained } => {
             model.drained[device] = drained;
             w.store.set_device_drained(w.now, rack.devices[device], drained).await.unwrap().unwrap();
+        }
+        Step::LimitOrg { max_running, paused } => {
+            model.org = OrgLimits { max_running, paused, ..model.org };
+            let change = OrgChange { weight: None, max_running: Some(max_running), paused: Some(paused) };
+            assert_eq!(w.store.change_org(w.now, &acme(), change).await.unwrap(), model.org);
+        }
+        Step::Pause { paused } => {
+            model.paused = paused;
+            w.store.set_app_version_paused(w.now, &acme(), &"v1".parse().unwrap(), paused).await.unwrap();
+        }
+        Step::LimitConcurrency { limit } => {
+            model.concurrency = Some(limit);
+            w.store.set_concurrency_limit(w.now, &acme(), &STAGING.parse().unwrap(), limit).await.unwrap();
         }
     }
 }

@@ -18,6 +18,7 @@ use rusqlite::Row;
 use super::agents;
 use super::claim::after;
 use super::jobs::{self, Because, Job};
+use super::limits;
 use super::rows::{At, Bin, Digest, Json, Word, between_ms, json, word};
 use super::transaction::{Stop, Tx, Verb, not_found};
 use crate::store::{Answer, Finish, Finished, PhaseChange, Report};
@@ -256,6 +257,7 @@ fn end(
     if changed != 1 {
         return Err(Stop::Corrupt(format!("attempt {} ended twice", attempt.id)));
     }
+    limits::ended(tx, job.group_id)?;
     Ok(concluded)
 }
 

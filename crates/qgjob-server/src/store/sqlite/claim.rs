@@ -14,6 +14,7 @@ use qgjob_core::queue::lifecycle::{self, Change, Command};
 use rusqlite::{Connection, Row};
 
 use super::jobs::{self, Job};
+use super::limits;
 use super::rows::{self, At, Bin, Json, bin, json, word};
 use super::transaction::{Stop, Tx, Verb, first, not_found};
 use crate::store::Claim;
@@ -37,6 +38,9 @@ pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim) -> Verb<Opti
     if !key.accepts(&device, Some(build.platform)) {
         return Ok(None);
     }
+    if !limits::may_start(tx, &key)? {
+        return Ok(None);
+    }
     match lifecycle::answer(&job.state, Command::Claim, &tx.rules.backoff, now, 0)? {
         Change::Start => {}
         other => return Err(Stop::Corrupt(format!("a claim made {other:?} of job {}", job.id))),
@@ -45,6 +49,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim) -> Verb<Opti
     let spec: Option<Spec> = tx.first(sql, [Bin(job.run_id.0)], |row| json(row, "spec"))?;
     let spec = spec.ok_or_else(|| Stop::Corrupt(format!("run {} has no spec", job.run_id)))?;
     let epoch = start(tx, now, claim, &device, &job, spec.timeout_ms)?;
+    limits::started(tx, &key);
     Ok(Some(Lease {
         attempt_id: claim.attempt_id,
         epoch,

@@ -28,6 +28,7 @@ pub(super) struct Job {
     pub state: lifecycle::State,
     pub attempts: u32,
     pub attempt_id: Option<attempt::Id>,
+    pub promoted_at: Option<Timestamp>,
 }
 
 /// Why a change happens, beyond what the rules say.
@@ -50,7 +51,7 @@ impl Job {
 }
 
 const COLUMNS: &str = "id, run_id, org_id, group_id, test, priority, status, conclusion, infra_faults, infra_retries, avoid, \
-     attempts, attempt_id, predicted_ms";
+     attempts, attempt_id, predicted_ms, promoted_at";
 
 /// Reads [`COLUMNS`] by their place: looking up a name costs as much as reading the value.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -73,6 +74,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         attempts: row.get(11)?,
         attempt_id: row.get::<_, Option<Bin>>(12)?.map(|id| attempt::Id(id.0)),
         predicted_ms: row.get(13)?,
+        promoted_at: row.get::<_, Option<At>>(14)?.map(|at| at.0),
     })
 }
 
@@ -131,6 +133,7 @@ fn queue(
         reason: because.reason,
         detail: because.detail,
         avoid: budget.avoid.clone(),
+        promoted_at: job.promoted_at,
         predicted_ms: job.predicted_ms,
     };
     tx.tell(now, job.about(), fact)?;

@@ -219,7 +219,8 @@ pub(super) fn group(c: &Connection, id: group::Id) -> rusqlite::Result<Option<Gr
 }
 
 pub(super) fn waiting_jobs(c: &Connection) -> rusqlite::Result<Vec<WaitingJob>> {
-    let sql = "SELECT id, group_id, priority, queued_at, not_before, avoid, predicted_ms FROM jobs WHERE status = 'queued'
+    let sql = "SELECT id, group_id, priority, queued_at, not_before, avoid, predicted_ms, promoted_at
+        FROM jobs WHERE status = 'queued'
         ORDER BY queued_at, ordinal";
     all(c, sql, [], waiting_job)
 }
@@ -232,12 +233,14 @@ fn waiting_job(row: &Row<'_>) -> rusqlite::Result<WaitingJob> {
         queued_at: at(row, "queued_at")?,
         not_before: opt_at(row, "not_before")?,
         avoid: row.get::<_, Ids>("avoid")?.0,
+        promoted_at: opt_at(row, "promoted_at")?,
         predicted_ms: row.get("predicted_ms")?,
     })
 }
 
 pub(super) fn running_jobs(c: &Connection) -> rusqlite::Result<Vec<RunningJob>> {
-    let sql = "SELECT j.id, j.group_id, j.priority, j.queued_at, j.not_before, j.avoid, j.predicted_ms, a.device_id,
+    let sql = "SELECT j.id, j.group_id, j.priority, j.queued_at, j.not_before, j.avoid, j.predicted_ms,
+        j.promoted_at, a.device_id,
         a.started_at, j.status <> 'running' AS over FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL ORDER BY a.epoch";
     all(c, sql, [], |row| {
         Ok(RunningJob {
@@ -280,7 +283,13 @@ pub(super) fn gauges(c: &Connection) -> rusqlite::Result<Gauges> {
     ];
     let oldest: Option<Option<At>> =
         first(c, "SELECT min(queued_at) FROM jobs WHERE status = 'queued'", [], |row| row.get(0))?;
-    let mut gauges = Gauges { jobs, oldest_queued_at: oldest.flatten().map(|at| at.0), ..Gauges::default() };
+    let mut gauges = Gauges {
+        jobs,
+        oldest_queued_at: oldest.flatten().map(|at| at.0),
+        paused_orgs: count("SELECT count(*) FROM org_limits WHERE paused_at IS NOT NULL")?,
+        paused_app_versions: count("SELECT count(*) FROM paused_app_versions")?,
+        ..Gauges::default()
+    };
     for device in all(c, rows::DEVICE, [], rows::device)? {
         let kind = (device.state, device.platform);
         match gauges.devices.iter_mut().find(|(state, platform, _)| (*state, *platform) == kind) {

@@ -229,6 +229,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         infra_faults: row.get("infra_faults")?,
         avoid: row.get::<_, Ids>("avoid")?.0,
         not_before: opt_at(row, "not_before")?,
+        promoted_at: opt_at(row, "promoted_at")?,
         queue_deadline: at(row, "queue_deadline")?,
         predicted_ms: row.get("predicted_ms")?,
         device_id: opt_bin(row, "device_id")?.map(device::Id),

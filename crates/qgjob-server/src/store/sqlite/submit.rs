@@ -62,6 +62,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         platform: options.platform,
         target: options.target,
         selector: options.selector.clone(),
+        concurrency_group: options.concurrency_group.clone(),
     };
     let group_id = group_of(tx, &group_key)?;
     let spec = job::Spec {
@@ -76,6 +77,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         test_retries: options.test_retries,
         reset: options.reset,
         env: options.env.clone(),
+        concurrency_group: options.concurrency_group.clone(),
     };
     let total = job_ids.len() as u32;
     let mut counts = JobCounts { total, ..JobCounts::default() };
@@ -114,6 +116,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
             infra_faults: 0,
             avoid: Vec::new(),
             not_before: scheduled,
+            promoted_at: None,
             queue_deadline,
             predicted_ms: *predicted_ms,
             device_id: None,
@@ -225,6 +228,7 @@ fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::J
             reason: None,
             detail: None,
             avoid: Vec::new(),
+            promoted_at: None,
             predicted_ms: job.predicted_ms,
         },
     };

@@ -31,9 +31,20 @@ pub(super) fn sweep(
     let overdue = tx.all(&sql, (At(before(now, grace)?), MOST), attempts::read)?;
     attempts::end_all(tx, now, overdue, &Judgement::overdue(), random)?;
 
-    let sql = jobs::select(
-        "WHERE started_at IS NULL AND finished_at IS NULL AND queue_deadline <= ?1 ORDER BY queue_deadline LIMIT ?2",
-    );
+    // The deadline of what is paused is moved when it is resumed.
+    let rests = match tx.gate().limits.pauses_something() {
+        true => {
+            "AND NOT (status = 'queued' AND EXISTS (SELECT 1 FROM groups g
+                LEFT JOIN org_limits o ON o.org_id = g.org_id
+                LEFT JOIN paused_app_versions p ON p.org_id = g.org_id AND p.app_version_id = g.app_version_id
+                WHERE g.id = group_id AND (o.paused_at IS NOT NULL OR p.paused_at IS NOT NULL)))"
+        }
+        false => "",
+    };
+    let sql = jobs::select(&format!(
+        "WHERE started_at IS NULL AND finished_at IS NULL AND queue_deadline <= ?1 {rests}
+            ORDER BY queue_deadline LIMIT ?2"
+    ));
     let late = tx.all(&sql, (At(now), MOST), jobs::read)?;
     for job in &late {
         jobs::answer(tx, now, job, Command::GiveUpWaiting, Because::default(), random)?;

@@ -49,7 +49,7 @@ async fn occupy(store: &Arc<Sqlite>) -> (tokio::task::JoinHandle<Result<()>>, st
 fn step() -> impl Strategy<Value = Step> {
     let which = 0..100usize;
     prop_oneof![
-        2 => (1..4usize, 1..=10u8).prop_map(|(tests, priority)| Step::Submit { tests, priority }),
+        2 => (1..4usize, 1..=10u8, any::<bool>()).prop_map(|(tests, priority, named)| Step::Submit { tests, priority, named }),
         1 => (0..3u8).prop_map(|key| Step::SubmitKeyed { key }),
         6 => (0..3usize, which.clone()).prop_map(|(device, job)| Step::Claim { device, job }),
         2 => which.clone().prop_map(|lease| Step::Renew { lease }),
@@ -64,6 +64,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Sweep),
         1 => Just(Step::Restart),
         1 => (0..3usize, any::<bool>()).prop_map(|(device, drained)| Step::Drain { device, drained }),
+        1 => (prop::option::of(1..3u32), prop::bool::weighted(0.2))
+            .prop_map(|(max_running, paused)| Step::LimitOrg { max_running, paused }),
+        1 => prop::bool::weighted(0.3).prop_map(|paused| Step::Pause { paused }),
+        1 => (1..3u32).prop_map(|limit| Step::LimitConcurrency { limit }),
     ]
 }
 
@@ -177,6 +181,76 @@ async fn a_failure_halfway_leaves_the_others_of_its_transaction() {
     assert!(store.run(&all, bad_run).await.unwrap().is_none());
     let told = store.events_after(&all, EventFilter::All, last, 100).await.unwrap();
     assert_eq!(told.len(), 3, "once each, and nothing of what failed: {told:?}");
+}
+
+/// A pause in a transaction that is undone.
+#[tokio::test]
+async fn a_limit_that_was_undone_holds_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(fresh(&folder));
+    let mut world = World::new(store.clone()).await;
+    let accepted = world.submit(2).await;
+    let group = world.group(&accepted).await;
+    let rack = world.rack("rack", 2).await;
+    let (org, now) = (accepted.run.org_id.clone(), world.now);
+    let pause = OrgChange { paused: Some(true), max_running: Some(Some(1)), ..OrgChange::default() };
+    let undone: Result<()> = store
+        .write(move |tx| {
+            limits::change_org(tx, now, &org, pause)?;
+            panic!("a bug, on purpose");
+        })
+        .await;
+    assert!(undone.is_err());
+    assert!(world.claim(&rack, 0, group).await.is_some() && world.claim(&rack, 1, group).await.is_some());
+}
+
+/// What runs is counted from the rows after a restart, and after a transaction that started something was undone.
+#[tokio::test]
+async fn limits_hold_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = |run: &mut qgjob_core::api::runs::NewRun| {
+        run.options.concurrency_group = Some("staging".parse().unwrap());
+    };
+    let (accepted, lease) = {
+        let mut world = World::new(Arc::new(fresh(&folder))).await;
+        let accepted = world.submit_with(3, named).await;
+        let org = &accepted.run.org_id;
+        let change = OrgChange { weight: Some(7), max_running: Some(Some(2)), paused: None };
+        world.store.change_org(world.now, org, change).await.unwrap();
+        world.store.set_app_version_paused(world.now, org, &"v9".parse().unwrap(), true).await.unwrap();
+        world.store.set_concurrency_limit(world.now, org, &"other".parse().unwrap(), 4).await.unwrap();
+        let last = accepted.jobs[2].id;
+        world.store.promote(world.now, &crate::store::Scope::All, last).await.unwrap().unwrap();
+        let group = world.group(&accepted).await;
+        let rack = world.rack("rack", 1).await;
+        (accepted, world.claim(&rack, 0, group).await.unwrap())
+    };
+    let store = Arc::new(fresh(&folder));
+    let mut world = World::new(store.clone()).await;
+    let org = &accepted.run.org_id;
+    let limits = store.limits().await.unwrap();
+    assert_eq!(limits.org(org), OrgLimits { weight: 7, max_running: Some(2), paused: false });
+    assert!(limits.is_paused(org, &"v9".parse().unwrap()));
+    assert_eq!(limits.concurrency(org, &"other".parse().unwrap()), 4);
+    assert!(world.job(accepted.jobs[2].id).await.promoted_at.is_some());
+    world.draw();
+    world.wait(1);
+    let group = world.group(&accepted).await;
+    let rack = world.rack("again", 2).await;
+    assert_eq!(world.claim(&rack, 0, group).await, None, "the job from before still runs");
+    let claim = world.claim_of(&rack, 0, accepted.jobs[1].id);
+    let now = world.now;
+    store.set_concurrency_limit(now, org, &"staging".parse().unwrap(), 2).await.unwrap();
+    let undone: Result<()> = store
+        .write(move |tx| {
+            assert!(claim::claim(tx, now, &claim)?.is_some());
+            panic!("a bug, on purpose");
+        })
+        .await;
+    assert!(undone.is_err());
+    let second = world.claim(&rack, 0, group).await.unwrap();
+    assert_eq!(world.claim(&rack, 1, group).await, None);
+    assert!(second.job_id != lease.job_id);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What verbs see of a transaction: statements, events, and a way out that undoes one item only.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use qgjob_core::model::event::{Event, Fact};
 use qgjob_core::model::name::OrgId;
@@ -7,6 +9,7 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::{job, run};
 use rusqlite::{Connection, Params, Row};
 
+use super::limits::Gate;
 use super::rows::{At, Bin, Json, Word, is_io_failure};
 use crate::store::{Answer, Error, Rules};
 
@@ -83,6 +86,7 @@ pub(super) struct Outcome {
     pub numbers: Numbers,
     /// Whether tokens were removed.
     pub tokens_ended: bool,
+    pub gate: Gate,
 }
 
 /// An open transaction.
@@ -96,8 +100,14 @@ pub(super) struct Tx<'c> {
 }
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(connection: &'c Connection, rules: Rules, numbers: Numbers, careful: bool) -> Self {
-        let now = Outcome { events: Vec::new(), numbers, tokens_ended: false };
+    pub(super) fn new(
+        connection: &'c Connection,
+        rules: Rules,
+        numbers: Numbers,
+        gate: Gate,
+        careful: bool,
+    ) -> Self {
+        let now = Outcome { events: Vec::new(), numbers, tokens_ended: false, gate };
         Self { connection, rules, careful, kept: numbers, now }
     }
 
@@ -127,6 +137,11 @@ impl<'c> Tx<'c> {
     /// Notes that a token is no good any more.
     pub(super) fn end_tokens(&mut self) {
         self.now.tokens_ended = true;
+    }
+
+    /// What claims must pass.
+    pub(super) fn gate(&mut self) -> &mut Gate {
+        &mut self.now.gate
     }
 
     pub(super) fn connection(&self) -> &'c Connection {
@@ -178,6 +193,7 @@ impl<'c> Tx<'c> {
     /// The step's, or [`Stop::Halfway`] in place of it when there is a trace and no savepoint.
     pub(super) fn undoable<T>(&mut self, step: impl FnOnce(&mut Self) -> Verb<T>) -> Verb<T> {
         let (told, changed) = (self.now.events.len(), self.connection.total_changes());
+        let limits = Arc::clone(&self.now.gate.limits);
         if self.careful {
             self.change("SAVEPOINT step", [])?;
         }
@@ -188,6 +204,9 @@ impl<'c> Tx<'c> {
         }
         if result.is_err() {
             self.now.events.truncate(told);
+            if self.connection.total_changes() != changed {
+                self.now.gate.go_back(limits);
+            }
             if self.careful {
                 self.change("ROLLBACK TO step", [])?;
             } else if self.connection.total_changes() != changed {

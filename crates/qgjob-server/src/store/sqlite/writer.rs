@@ -11,6 +11,7 @@ use qgjob_core::model::event::Event;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::limits::Gate;
 use super::rows::is_io_failure;
 use super::tokens::Tokens;
 use super::transaction::{Numbers, Outcome, Stop, Tx, Verb};
@@ -131,6 +132,8 @@ pub(super) struct Writer {
     pub events: broadcast::Sender<Arc<Vec<Event>>>,
     /// The highest numbers that were given and committed.
     pub numbers: Numbers,
+    /// What claims must pass, by what was committed.
+    pub gate: Gate,
     /// Where token lookups are answered from.
     pub tokens: Arc<Tokens>,
     /// Set when the disk failed: what is on it is not known any more, so nothing is written until a restart.
@@ -196,7 +199,7 @@ impl Writer {
             done.extend(waiting.drain(..));
             return Err(self.failed(&error));
         }
-        let mut tx = Tx::new(&self.connection, self.rules, self.numbers, careful);
+        let mut tx = Tx::new(&self.connection, self.rules, self.numbers, self.gate.lend(), careful);
         while let Some(mut command) = waiting.pop_front() {
             let ran = command.run(&mut tx);
             done.push(command);
@@ -215,12 +218,13 @@ impl Writer {
             }
         }
         let kept = tx.keep_numbers().and_then(|()| execute(&self.connection, "COMMIT"));
-        let Outcome { events, numbers, tokens_ended } = tx.outcome();
+        let Outcome { events, numbers, tokens_ended, gate } = tx.outcome();
         if let Err(error) = kept {
             self.roll_back();
             return Err(self.failed(&error));
         }
         self.numbers = numbers;
+        self.gate = gate;
         if tokens_ended {
             self.tokens.forget();
         }

@@ -58,6 +58,11 @@ impl Submit {
             test_retries: self.test_retries.or(project.test_retries).unwrap_or(default.test_retries),
             reset: either(self.reset, "reset", project.reset.as_deref())?.unwrap_or_default(),
             not_before: self.not_before.map(|when| when.resolve(clock)).transpose()?,
+            concurrency_group: either(
+                self.concurrency_group.clone(),
+                "concurrency_group",
+                project.concurrency_group.as_deref(),
+            )?,
             ..default
         };
         let flags = self.env.iter().map(|(name, value)| (name, value));

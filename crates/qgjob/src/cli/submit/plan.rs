@@ -86,6 +86,7 @@ impl Plan<'_> {
             platform: self.options.platform,
             target: self.options.target,
             selector: self.options.selector.clone(),
+            concurrency_group: self.options.concurrency_group.clone(),
         };
         let mut devices = client.devices().await?;
         let all = devices.len();

@@ -97,6 +97,9 @@ async fn what_is_submitted_and_how_it_stands() {
     snapshot!("status_queued", json(&["status", &job]).await);
     snapshot!("explain_no_matching_device", json(&["explain", &job]).await);
     snapshot!("queue_list", json(&["queue", "list"]).await);
+    snapshot!("queue_pause", json(&["queue", "pause", "xyz123", "--org-id=qualgent"]).await);
+    snapshot!("queue_view", json(&["queue", "view", "xyz123", "--org-id=qualgent"]).await);
+    snapshot!("queue_promote", json(&["queue", "promote", &job]).await);
     let unbound = ["submit", "--org-id=qualgent", "--app-version-id=later", "--test=tests/cart.spec.js"];
     let waiting = json(&unbound).await.json()["job_id"].as_str().unwrap().to_owned();
     snapshot!("explain_build_missing", json(&["explain", &waiting]).await);
@@ -168,6 +171,13 @@ async fn what_is_administered() {
     snapshot!("app_upload", json(&["app", "upload", "--org-id=qualgent", "--app-version-id=v1", apk]).await);
     snapshot!("app_list", json(&["app", "list"]).await);
     snapshot!("app_view", json(&["app", "view", "v1", "--org-id=qualgent"]).await);
+    snapshot!("org_quota_view", json(&["org", "quota", "view", "--org-id=qualgent"]).await);
+    let set = ["org", "quota", "set", "--org-id=qualgent", "--weight=3", "--max-running=20"];
+    snapshot!("org_quota_set", json(&set).await);
+    snapshot!("org_pause", json(&["org", "pause", "--org-id=qualgent"]).await);
+    let set = ["org", "concurrency", "set", "staging", "--limit=2", "--org-id=qualgent"];
+    snapshot!("org_concurrency_set", json(&set).await);
+    snapshot!("org_concurrency_list", json(&["org", "concurrency", "list", "--org-id=qualgent"]).await);
     let token = json(&["token", "create", "--org-id=qualgent", "--name=ci"]).await;
     let id = token.json()["id"].as_str().unwrap().to_owned();
     snapshot!("token_create", token);

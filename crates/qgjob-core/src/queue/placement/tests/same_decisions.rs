@@ -17,6 +17,7 @@ enum Step {
         version: u32,
         class: usize,
         priority: u8,
+        concurrency: Option<u32>,
         lengths: Vec<u32>,
         install: u32,
         age: u32,
@@ -46,6 +47,11 @@ enum Step {
         paused: bool,
     },
     PauseVersion(u32, u32, bool),
+    ConcurrencyLimit {
+        org: u32,
+        concurrency: u32,
+        limit: u32,
+    },
     InstallTakes {
         version: u32,
         class: usize,
@@ -57,15 +63,17 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let device = 0u128..5;
-    let submit =
+    let submit = (
         (
             (0u32..3, 0u32..4, 0..CLASSES, prop::sample::select(vec![1u8, 5, 5, 5, 10])),
-            prop::collection::vec(4u32..2000, 1..12),
-            (4u32..300, 0u32..20_000, prop::collection::vec(0u128..5, 0..3)),
-        )
-            .prop_map(|((org, version, class, priority), lengths, (install, age, barred))| {
-                Step::Submit { org, version, class, priority, lengths, install, age, barred }
-            });
+            prop::option::weighted(0.4, 0u32..2),
+        ),
+        prop::collection::vec(4u32..2000, 1..12),
+        (4u32..300, 0u32..20_000, prop::collection::vec(0u128..5, 0..3)),
+    )
+        .prop_map(|(((org, version, class, priority), concurrency), lengths, (install, age, barred))| {
+            Step::Submit { org, version, class, priority, concurrency, lengths, install, age, barred }
+        });
     let put = (
         device.clone(),
         prop::collection::btree_set(0..CLASSES, 0..=CLASSES),
@@ -96,6 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => device.prop_map(Step::RemoveDevice),
         1 => org,
         1 => (0u32..3, 0u32..4, any::<bool>()).prop_map(|(org, version, paused)| Step::PauseVersion(org, version, paused)),
+        1 => (0u32..3, 0u32..2, 1u32..4).prop_map(|(org, concurrency, limit)| Step::ConcurrencyLimit { org, concurrency, limit }),
         1 => (0u32..4, 0..CLASSES, 4u32..500).prop_map(|(version, class, install)| Step::InstallTakes { version, class, install }),
         8 => (0u32..4000).prop_map(Step::Pass),
     ]
@@ -167,10 +176,15 @@ impl Both {
     fn apply(&mut self, step: &Step) {
         let now = self.now;
         match step {
-            Step::Submit { org, version, class, priority, lengths, install, age, barred } => {
+            Step::Submit { org, version, class, priority, concurrency, lengths, install, age, barred } => {
                 let class = self.classes[*class];
-                let group =
-                    GroupKey { org: Org(*org), version: Version(*version), class, priority: *priority };
+                let group = GroupKey {
+                    org: Org(*org),
+                    version: Version(*version),
+                    class,
+                    priority: *priority,
+                    concurrency: concurrency.map(Concurrency),
+                };
                 for length in lengths {
                     let id = job::Id(self.submitted.len() as u128);
                     let waiting = Waiting {
@@ -254,6 +268,10 @@ impl Both {
                 self.index.set_version_paused(Org(*org), Version(*version), *paused, now);
                 self.model.set_version_paused(Org(*org), Version(*version), *paused, now);
             }
+            Step::ConcurrencyLimit { org, concurrency, limit } => {
+                self.index.set_concurrency_limit(Org(*org), Concurrency(*concurrency), *limit, now);
+                self.model.set_concurrency_limit(Org(*org), Concurrency(*concurrency), *limit, now);
+            }
             Step::InstallTakes { version, class, install } => {
                 let (class, install_s) = (self.classes[*class], f64::from(*install) / 4.0);
                 self.index.set_install_s(Version(*version), class, install_s, now);
@@ -315,6 +333,7 @@ fn empties(mut both: Both) {
     assert_eq!(index.waiting(), 0);
     assert!(index.jobs.is_empty() && index.running.is_empty() && index.by_key.is_empty());
     assert!(index.by_version.is_empty() && index.groups.iter().all(Option::is_none));
+    assert!(index.concurrency.values().all(|state| state.running == 0), "only limits are kept");
     assert!(index.pools.iter().all(|pool| pool.weight == 0));
     assert!(index.orgs.values().all(|org| org.running == 0 && org.shares.is_empty()));
     for class in &index.classes {

@@ -65,6 +65,7 @@ pub(super) struct Scanning {
     orgs: BTreeMap<Org, Rules>,
     over_at_last_look: BTreeSet<(Org, Pool)>,
     paused_versions: BTreeSet<(Org, Version)>,
+    concurrency_limits: BTreeMap<(Org, Concurrency), u32>,
 }
 
 type Order = (bool, f64, usize);
@@ -80,6 +81,7 @@ impl Scanning {
             orgs: BTreeMap::new(),
             over_at_last_look: BTreeSet::new(),
             paused_versions: BTreeSet::new(),
+            concurrency_limits: BTreeMap::new(),
         }
     }
 
@@ -124,7 +126,31 @@ impl Scanning {
     fn waits(&self, group: usize) -> bool {
         let key = self.groups[group].key;
         let paused = self.paused_versions.contains(&(key.org, key.version));
-        !paused && !self.waiting_in(group).is_empty()
+        !paused && !self.is_full(key) && !self.waiting_in(group).is_empty()
+    }
+
+    fn shares_concurrency(&self, group: usize, key: GroupKey) -> bool {
+        let other = self.groups[group].key;
+        key.concurrency.is_some() && (other.org, other.concurrency) == (key.org, key.concurrency)
+    }
+
+    fn is_full(&self, key: GroupKey) -> bool {
+        key.concurrency.is_some_and(|concurrency| {
+            let running = self.holds().filter(|(_, hold)| self.shares_concurrency(hold.group, key)).count();
+            running >= *self.concurrency_limits.get(&(key.org, concurrency)).unwrap_or(&1) as usize
+        })
+    }
+
+    /// Looks at those that share a group's concurrency group, if that became full or is so no longer.
+    fn touch_sharing(&mut self, group: usize, was_full: bool, now: f64) {
+        let key = self.groups[group].key;
+        if self.is_full(key) != was_full {
+            for other in 0..self.groups.len() {
+                if other != group && self.shares_concurrency(other, key) && self.is_there(other) {
+                    self.touch_group(other, now);
+                }
+            }
+        }
     }
 
     fn is_there(&self, group: usize) -> bool {
@@ -366,10 +392,12 @@ impl Scanning {
 
     pub(super) fn remove(&mut self, id: job::Id, now: f64) {
         let Some(job) = self.jobs.remove(&id) else { return };
+        let was_full = self.is_full(self.groups[job.group].key);
         for device in self.devices.values_mut() {
             device.hold.take_if(|hold| hold.job == id);
         }
         self.touch_group(job.group, now);
+        self.touch_sharing(job.group, was_full, now);
         self.touch_org(self.groups[job.group].key.org);
     }
 
@@ -386,6 +414,7 @@ impl Scanning {
 
     pub(super) fn start(&mut self, device: device::Id, job: job::Id, now: f64) {
         let Job { group, predicted_s: lasts, .. } = self.jobs[&job];
+        let was_full = self.is_full(self.groups[group].key);
         let known = &mut self.groups[group];
         let state = &mut self.devices.get_mut(&device).unwrap().state;
         let before = state.installed.clone();
@@ -407,12 +436,15 @@ impl Scanning {
         known.last_launch = now;
         self.devices.get_mut(&device).unwrap().hold = Some(hold);
         self.touch_group(group, now);
+        self.touch_sharing(group, was_full, now);
         self.touch_org(self.groups[group].key.org);
     }
 
     /// Ends what a device runs; `bars` is set when it was lost, `undoes` when it never began.
     pub(super) fn end(&mut self, device: device::Id, now: f64, is_over: bool, undoes: bool) {
-        let Some(hold) = self.devices.get_mut(&device).and_then(|known| known.hold.take()) else { return };
+        let Some(hold) = self.devices.get(&device).and_then(|known| known.hold.clone()) else { return };
+        let was_full = self.is_full(self.groups[hold.group].key);
+        self.devices.get_mut(&device).unwrap().hold = None;
         if is_over {
             self.jobs.remove(&hold.job);
         } else if !undoes {
@@ -433,6 +465,7 @@ impl Scanning {
             }
         }
         self.touch_group(hold.group, now);
+        self.touch_sharing(hold.group, was_full, now);
         self.touch_org(self.groups[hold.group].key.org);
     }
 
@@ -477,6 +510,19 @@ impl Scanning {
             if key.org == org && key.version == version && self.is_there(group) {
                 self.touch_group(group, now);
             }
+        }
+    }
+
+    pub(super) fn set_concurrency_limit(&mut self, org: Org, concurrency: Concurrency, limit: u32, now: f64) {
+        let named = (0..self.groups.len()).filter(|group| {
+            let key = self.groups[*group].key;
+            key.org == org && key.concurrency == Some(concurrency) && self.is_there(*group)
+        });
+        let named: Vec<usize> = named.collect();
+        let was_full = named.first().map(|group| self.is_full(self.groups[*group].key));
+        self.concurrency_limits.insert((org, concurrency), limit);
+        if was_full != named.first().map(|group| self.is_full(self.groups[*group].key)) {
+            named.into_iter().for_each(|group| self.touch_group(group, now));
         }
     }
 

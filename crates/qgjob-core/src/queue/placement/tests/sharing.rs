@@ -99,7 +99,7 @@ fn a_paused_version_rests_for_one_org_also_for_jobs_that_come_later() {
     assert_eq!(world.version_for(0), Some(2));
     world.submit_for(2, 1, 1, 20.0);
     assert_eq!(world.placement.claim(device_id(1), 0.0), {
-        let group = GroupKey { org: Org(2), version: Version(1), class: world.class, priority: 5 };
+        let group = GroupKey { org: Org(2), ..world.job(1, 20.0).group };
         Decision::Run(Run { job: job::Id(5), group, install: true, hint: None })
     });
     world.finish(1);
@@ -129,4 +129,52 @@ fn orgs_of_one_pool_do_not_count_in_another() {
     waiting.group = GroupKey { org: Org(2), class: other, ..waiting.group };
     world.put(waiting);
     assert_eq!(world.version_for(4), Some(50), "org 1 holds nothing there, and came first");
+}
+
+#[test]
+fn jobs_of_one_concurrency_group_run_one_at_a_time_whatever_their_version() {
+    let mut world = World::with_devices(3);
+    let named = |world: &World, version| {
+        let mut waiting = world.job(version, 20.0);
+        waiting.group.concurrency = Some(Concurrency(7));
+        waiting
+    };
+    world.put(named(&world, 1));
+    let held = world.put(named(&world, 2));
+    assert_eq!(world.version_for(0), Some(1));
+    assert_eq!(world.version_for(1), None);
+    let why = world.placement.why(held, 0.0).expect("it waits");
+    assert!(why.reasons.contains(&Reason::ConcurrencyFull { running: 1, limit: 1 }), "{why:?}");
+    // Neither jobs without the name nor those of another org wait for it.
+    world.submit(3, 1, 20.0);
+    assert_eq!(world.version_for(1), Some(3));
+    let mut foreign = named(&world, 4);
+    foreign.group.org = Org(2);
+    world.put(foreign);
+    assert_eq!(world.version_for(2), Some(4));
+    world.finish(2);
+    world.finish(0);
+    assert_eq!(world.placement.worth_asking([device_id(2)]), [device_id(2)], "its end wakes who waits");
+    assert_eq!(world.version_for(2), Some(2));
+}
+
+#[test]
+fn a_concurrency_group_runs_as_many_jobs_as_its_limit() {
+    let mut world = World::with_devices(4);
+    world.placement.set_concurrency_limit(Org(1), Concurrency(1), 2, 0.0);
+    for version in 0..4 {
+        let mut waiting = world.job(version, 20.0);
+        waiting.group.concurrency = Some(Concurrency(1));
+        world.put(waiting);
+    }
+    assert!(world.version_for(0).is_some() && world.version_for(1).is_some());
+    assert_eq!(world.version_for(2), None);
+    world.placement.set_concurrency_limit(Org(1), Concurrency(1), 3, 0.0);
+    assert!(world.version_for(2).is_some());
+    world.placement.set_concurrency_limit(Org(1), Concurrency(1), 1, 0.0);
+    world.finish(0);
+    world.finish(1);
+    assert_eq!(world.version_for(3), None, "one still runs");
+    world.finish(2);
+    assert!(world.version_for(3).is_some());
 }

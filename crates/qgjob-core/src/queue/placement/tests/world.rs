@@ -59,7 +59,13 @@ impl World {
 
     /// A job of org 1, version `version`, priority 5, that should take `predicted_s`.
     pub(super) fn job(&self, version: u32, predicted_s: f64) -> Waiting {
-        let group = GroupKey { org: Org(1), version: Version(version), class: self.class, priority: 5 };
+        let group = GroupKey {
+            org: Org(1),
+            version: Version(version),
+            class: self.class,
+            priority: 5,
+            concurrency: None,
+        };
         Waiting {
             group,
             app: APP,
