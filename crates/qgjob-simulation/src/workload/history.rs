@@ -1,6 +1,6 @@
 //! What a server did, as a workload: its jobs as they were submitted, as long as they took.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use qgjob_core::api::jobs::JobView;
@@ -9,16 +9,11 @@ use qgjob_core::model::build::{AppVersion, Build};
 use qgjob_core::model::device::{self, Device, State};
 use qgjob_core::model::group::Key;
 use qgjob_core::model::job::{Conclusion, Job, Status};
-use qgjob_core::model::name::{AppVersionId, OrgId, TestPath};
+use qgjob_core::model::name::{AppVersionId, OrgId};
 use qgjob_core::model::selector::Platform;
 
 use super::exported::{DeviceEntry, Document, InstalledEntry, JobEntry, SCHEMA};
 
-/// How many of the latest durations of a test file, and of an org, make a forecast.
-const OF_FILE: usize = 9;
-const OF_ORG: usize = 63;
-/// What is expected where nothing was seen yet. Seconds.
-const PRIOR_S: f64 = 60.0;
 /// No job and no install is shorter. Seconds.
 const SHORTEST_S: f64 = 0.001;
 
@@ -148,8 +143,7 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 type Label<'a> = (&'a OrgId, &'a AppVersionId);
 
 impl History {
-    /// The workload, and what the server made of it. A device is part of it when it ran a job or can run one now; how long
-    /// a job was expected to take is what the jobs that were over by then tell.
+    /// The workload, and what the server made of it. A device is part of it when it ran a job or can run one now.
     pub fn tell(&self, name: &str) -> Told {
         let builds: HashMap<Label<'_>, &Build> =
             self.app_versions.iter().map(|app| ((&app.org_id, &app.app_version_id), &app.build)).collect();
@@ -181,15 +175,15 @@ impl History {
         }
 
         let start = asked.iter().map(|(past, _)| past.waits_from()).min().unwrap_or_default();
-        let forecasts = forecasts(&asked);
         let names = self.version_names();
         let version_of = |job: &Job| -> String {
             names.get(&label(job)).map_or(job.app_version_id.to_string(), ToString::to_string)
         };
         let app_of = |job: &Job| builds.get(&label(job)).map(|build| build.app_id.clone());
         let install_s = self.install_s(&names);
-        let entries = asked.iter().zip(&forecasts).map(|((past, class), &predicted_s)| {
+        let entries = asked.iter().map(|(past, class)| {
             let job = &past.job;
+            let predicted_s = (job.predicted_ms as f64 / 1000.0).max(SHORTEST_S);
             let name = names.get(&label(job)).copied().unwrap_or(&job.app_version_id);
             JobEntry {
                 org: job.org_id.to_string(),
@@ -315,39 +309,6 @@ fn class(job: &Job, build: Option<Platform>, dedicated: bool) -> String {
         class += &format!(" of {}", job.org_id);
     }
     class
-}
-
-/// How long each job was expected to take: the median of the latest of its test file that were over when it came, else
-/// of its org's latest, else the prior.
-fn forecasts(asked: &[(&Past, String)]) -> Vec<f64> {
-    let mut over: Vec<(Timestamp, &Job, f64)> = asked
-        .iter()
-        .filter_map(|(past, _)| Some((past.held.last()?.to, &past.job, past.duration_s()?)))
-        .collect();
-    over.sort_by_key(|&(at, ..)| at);
-    let mut over = over.into_iter().peekable();
-    let mut in_order: Vec<usize> = (0..asked.len()).collect();
-    in_order.sort_by_key(|&at| asked[at].0.job.created_at);
-    let mut files: HashMap<(&OrgId, &TestPath), VecDeque<f64>> = HashMap::new();
-    let mut orgs: BTreeMap<&OrgId, VecDeque<f64>> = BTreeMap::new();
-    let mut forecasts = vec![PRIOR_S; asked.len()];
-    for at in in_order {
-        let job = &asked[at].0.job;
-        while let Some((_, past, duration_s)) = over.next_if(|&(at, ..)| at <= job.created_at) {
-            remember(files.entry((&past.org_id, &past.spec.test)).or_default(), duration_s, OF_FILE);
-            remember(orgs.entry(&past.org_id).or_default(), duration_s, OF_ORG);
-        }
-        let known = files.get(&(&job.org_id, &job.spec.test)).or_else(|| orgs.get(&job.org_id));
-        forecasts[at] = known.and_then(|latest| median(latest.iter().copied().collect())).unwrap_or(PRIOR_S);
-    }
-    forecasts
-}
-
-fn remember(latest: &mut VecDeque<f64>, duration_s: f64, most: usize) {
-    if latest.len() == most {
-        latest.pop_front();
-    }
-    latest.push_back(duration_s);
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -50,7 +50,7 @@ fn waiting(number: u128, label: &str, test: &str, created: i64) -> Job {
         "selector": {}, "priority": 5, "timeout_ms": 1000, "infra_retries": 2, "test_retries": 0,
         "reset": "clear-data", "env": {}, "status": "queued", "conclusion": null, "reason": null, "detail": null,
         "phase": null, "attempts": 0, "infra_faults": 0, "avoid": [], "not_before": null,
-        "queue_deadline": at(100_000), "device_id": null,
+        "queue_deadline": at(100_000), "predicted_ms": 45_000, "device_id": null,
         "tests": Counts::default(), "created_at": at(created),
         "started_at": null, "finished_at": null, "version": 1,
     });
@@ -101,12 +101,11 @@ fn jobs_come_as_they_came_and_take_as_long_as_they_took() {
     assert_eq!(
         entries,
         [
-            // What was over by then: 60 s and 20 s of this file, 50 s of another.
-            ("1.1", 110.0, 70.0, 60.0, Some(20.0)),
-            // The same bytes as 1.0, by their first name. Only the org's job of 20 s was over when it came.
-            ("1.0", 40.0, 50.0, 20.0, Some(10.0)),
-            ("1.0", 10.0, 20.0, 60.0, Some(10.0)),
-            ("1.0", 0.0, 60.0, 60.0, Some(10.0)),
+            ("1.1", 110.0, 70.0, 45.0, Some(20.0)),
+            // The same bytes as 1.0, by their first name.
+            ("1.0", 40.0, 50.0, 45.0, Some(10.0)),
+            ("1.0", 10.0, 20.0, 45.0, Some(10.0)),
+            ("1.0", 0.0, 60.0, 45.0, Some(10.0)),
         ]
     );
     let pixel = &told.document.devices[0];
@@ -146,7 +145,7 @@ fn what_no_device_takes_and_nobody_wanted_is_left_out() {
     let told = told(&history);
     assert_eq!((told.unserved, told.unwanted, told.forecast, told.document.jobs.len()), (1, 2, 1, 1));
     assert_eq!(told.document.devices.len(), 1, "a drained device that ran nothing could not have helped");
-    assert_eq!(told.document.jobs[0].duration_s, 60.0, "nothing is known: the prior");
+    assert_eq!(told.document.jobs[0].duration_s, 45.0, "as the server predicted");
     assert_eq!(told.document.install_s, None);
     assert!(told.document.workload().is_ok());
 }
@@ -180,7 +179,7 @@ fn attempts_that_were_cut_short_count_as_installs_and_not_as_durations() {
     let ended = told(&history(&[lost.clone(), good]));
     assert_eq!((ended.installs, ended.forecast, ended.document.jobs[0].duration_s), (1, 0, 60.0));
     let running = told(&history(&[lost, lives]));
-    assert_eq!((running.installs, running.forecast, running.document.jobs[0].duration_s), (1, 1, 60.0));
+    assert_eq!((running.installs, running.forecast, running.document.jobs[0].duration_s), (1, 1, 45.0));
     assert_eq!(running.document.jobs[0].install_s, Some(15.0));
     assert_eq!(
         running.document.jobs[0].class, "any platform any",
