@@ -1,22 +1,20 @@
 //! Whether the caller can read what a route answers with.
 
-use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use qgjob_core::api::problem::Code;
 
 use super::problem::Rejection;
 
-/// Refuses requests to the API whose `Accept` names nothing that the route answers with: the caller would not
-/// understand the answer.
-pub async fn check(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let offered = path.as_ref().map_or(&[][..], |path| offered(path.as_str()));
-    if offered.is_empty() || accepts(request.headers(), offered) {
-        return next.run(request).await;
+/// Whether the caller can read what the route answers with, by the pattern of its path.
+///
+/// # Errors
+/// `not_acceptable` when the request's `Accept` names nothing of that: the caller would not understand the answer.
+pub fn check(route: &str, headers: &HeaderMap) -> Result<(), Rejection> {
+    let offered = offered(route);
+    if offered.is_empty() || accepts(headers, offered) {
+        return Ok(());
     }
-    let detail = format!("the answer is {}", offered.join(" or "));
-    Rejection::new(Code::NotAcceptable, detail).into_response()
+    Err(Rejection::new(Code::NotAcceptable, format!("the answer is {}", offered.join(" or "))))
 }
 
 /// What a route answers with, by the pattern of its path; empty when that can be anything.
