@@ -3,6 +3,7 @@
 mod agents;
 mod attempts;
 mod claim;
+mod file;
 mod jobs;
 mod library;
 mod limits;
@@ -17,7 +18,6 @@ mod tokens;
 mod transaction;
 mod writer;
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +43,6 @@ use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::model::token::{self, Token};
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 use rustix::fs::FlockOperation;
 use tokio::sync::{broadcast, mpsc};
 
@@ -116,17 +115,8 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: &Path, rules: Rules) -> std::result::Result<Self, OpenError> {
-        let lock = lock(path)?;
-        let mut connection = Connection::open(path)?;
-        connection.set_prepared_statement_cache_capacity(128);
-        connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;
-             PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;
-             PRAGMA journal_size_limit = 67108864",
-        )?;
-        keep_plans(&connection)?;
-        migrate::apply(&mut connection, migrate::ALL)?;
-        sync_folder(path)?;
+        let lock = file::lock(path)?;
+        let connection = file::open(path)?;
         let (commands, waiting) = mpsc::channel(QUEUE);
         let (events, _) = broadcast::channel(EVENTS);
         let (numbers, tokens) = (Numbers::read(&connection)?, Arc::<Tokens>::default());
@@ -193,33 +183,6 @@ impl Drop for Sqlite {
             tracing::error!("the writer of the store panicked");
         }
     }
-}
-
-/// Takes the lock that says that this process owns the database.
-fn lock(path: &Path) -> std::result::Result<File, OpenError> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
-    let failed = |source| OpenError::Io { path: lock_path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(path.to_owned())),
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-/// Makes SQLite choose a statement's plan once. By default it looks at the values when a partial index could serve,
-/// and then prepares the statement anew for each execution.
-fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
-}
-
-/// Makes the name of a new database file durable.
-fn sync_folder(path: &Path) -> std::result::Result<(), OpenError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|source| OpenError::Io { path: folder.to_owned(), source })
 }
 
 #[async_trait]

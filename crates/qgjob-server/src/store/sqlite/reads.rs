@@ -68,7 +68,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     )?;
     connection
         .execute_batch("PRAGMA busy_timeout = 5000; PRAGMA cache_size = -4000; PRAGMA temp_store = MEMORY")?;
-    super::keep_plans(&connection)?;
+    super::file::keep_plans(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod disk;
+mod file;
 
 use std::sync::Arc;
 
