@@ -5,6 +5,7 @@ mod attempts;
 mod claim;
 mod file;
 mod jobs;
+mod known;
 mod library;
 mod limits;
 mod migrate;
@@ -46,6 +47,7 @@ use rusqlite::Connection;
 use rustix::fs::FlockOperation;
 use tokio::sync::{broadcast, mpsc};
 
+use self::known::Known;
 use self::limits::Gate;
 use self::reads::Reads;
 use self::rows::{At, Bin, Digest, Word};
@@ -128,6 +130,7 @@ impl Sqlite {
             events: events.clone(),
             numbers,
             gate,
+            known: Known::default(),
             tokens: Arc::clone(&tokens),
             broken: false,
         };
@@ -358,10 +361,12 @@ impl Store for Sqlite {
     }
 
     async fn run_reasons(&self, id: run::Id) -> Result<Vec<(Conclusion, Option<Reason>)>> {
-        let sql =
-            "SELECT conclusion, reason FROM jobs WHERE run_id = ?1 AND status = 'completed' ORDER BY ordinal";
         let read = move |c: &Connection| {
-            transaction::all(c, sql, [Bin(id.0)], |row| {
+            let of_run = jobs::OF_RUN;
+            let sql = format!(
+                "SELECT conclusion, reason FROM jobs WHERE {of_run} AND status = 'completed' ORDER BY ordinal"
+            );
+            transaction::all(c, &sql, [Bin(id.0)], |row| {
                 Ok((rows::word(row, "conclusion")?, rows::opt_word(row, "reason")?))
             })
         };

@@ -56,7 +56,9 @@ pub async fn lists_are_paged(w: &mut World) {
     let paged: Vec<_> = first.iter().chain(&rest).map(|(job, _)| job.id).collect();
     assert_eq!(paged, runs[0].jobs.iter().map(|job| job.id).collect::<Vec<_>>());
     let all = w.store.jobs(&Scope::All, &JobFilter::default(), None, 100).await.unwrap();
-    assert!(all.len() == 15 && all.is_sorted_by(|(a, _), (b, _)| a.id > b.id));
+    let newest_first: Vec<_> =
+        runs.iter().rev().flat_map(|run| run.jobs.iter().rev()).map(|job| job.id).collect();
+    assert_eq!(all.iter().map(|(job, _)| job.id).collect::<Vec<_>>(), newest_first);
     let older = w.store.jobs(&Scope::All, &JobFilter::default(), Some(all[13].0.id), 100).await.unwrap();
     assert_eq!(older[0].0.id, all[14].0.id);
     let events = w.events().await;

@@ -33,9 +33,9 @@ fn devices_of(tx: &Tx<'_>, id: agent::Id) -> Verb<Vec<Device>> {
     Ok(tx.all(&format!("{} WHERE d.agent_id = ?1 ORDER BY d.id", rows::DEVICE), [Bin(id.0)], rows::device)?)
 }
 
-fn tell_agent(tx: &mut Tx<'_>, now: Timestamp, agent: &Agent, state: agent::State) -> Verb<()> {
+fn tell_agent(tx: &mut Tx<'_>, now: Timestamp, agent: &Agent, state: agent::State) {
     let about = About { org_id: agent.serves.as_ref(), run_id: None, job_id: None };
-    tx.tell(now, about, Fact::AgentChanged { agent_id: agent.id, state })
+    tx.tell(now, about, Fact::AgentChanged { agent_id: agent.id, state });
 }
 
 fn tell_device(
@@ -44,9 +44,9 @@ fn tell_device(
     serves: Option<&OrgId>,
     id: device::Id,
     state: device::State,
-) -> Verb<()> {
+) {
     let about = About { org_id: serves, run_id: None, job_id: None };
-    tx.tell(now, about, Fact::DeviceChanged { device_id: id, state })
+    tx.tell(now, about, Fact::DeviceChanged { device_id: id, state });
 }
 
 /// Takes over the devices of the agent that had the name. What that one was running runs out with its leases, or is
@@ -85,10 +85,10 @@ pub(super) fn register(
         tx.change("UPDATE devices SET agent_id = ?2 WHERE agent_id = ?1", (Bin(old.id.0), Bin(agent.id.0)))?;
         delete_tokens_of(tx, old.id)?;
         tx.change("DELETE FROM agents WHERE id = ?1", [Bin(old.id.0)])?;
-        tell_agent(tx, now, &old, agent::State::Offline)?;
+        tell_agent(tx, now, &old, agent::State::Offline);
     }
     insert_token(tx, &session.0, session.1)?;
-    tell_agent(tx, now, &agent, agent::State::Online)?;
+    tell_agent(tx, now, &agent, agent::State::Online);
     Ok(agent)
 }
 
@@ -97,7 +97,7 @@ pub(super) fn seen(tx: &mut Tx<'_>, now: Timestamp, seen: &Seen) -> Verb<SeenRep
     tx.change("UPDATE agents SET online = 1, seen_at = ?2 WHERE id = ?1", (Bin(agent.id.0), At(now)))?;
     if agent.state == agent::State::Offline {
         let back = load(tx, agent.id)?.state;
-        tell_agent(tx, now, &agent, back)?;
+        tell_agent(tx, now, &agent, back);
     }
     if seen.fresh {
         lose(tx, now, agent.id, seen.random)?;
@@ -172,7 +172,7 @@ fn note_device(
     if before.is_none_or(|before| {
         reach(before.state) != reach(state) || !same_apps(&before.ledger, &reported.ledger)
     }) {
-        tell_device(tx, now, agent.serves.as_ref(), id, state)?;
+        tell_device(tx, now, agent.serves.as_ref(), id, state);
     }
     Ok(())
 }
@@ -199,7 +199,7 @@ pub(super) fn note_install(tx: &mut Tx<'_>, now: Timestamp, id: device::Id, run:
     ledger.push(entry);
     tx.change("UPDATE devices SET ledger = ?2 WHERE id = ?1", (Bin(id.0), Json(&ledger)))?;
     if !same_apps(&device.ledger, &ledger) {
-        tell_device(tx, now, device.serves.as_ref(), id, device.state)?;
+        tell_device(tx, now, device.serves.as_ref(), id, device.state);
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ pub(super) fn note_install(tx: &mut Tx<'_>, now: Timestamp, id: device::Id, run:
 fn set_offline(tx: &mut Tx<'_>, now: Timestamp, device: &Device) -> Verb<()> {
     tx.change("UPDATE devices SET online = 0 WHERE id = ?1 AND online = 1", [Bin(device.id.0)])?;
     if matches!(device.state, device::State::Idle | device::State::Busy) {
-        tell_device(tx, now, device.serves.as_ref(), device.id, device::State::Offline)?;
+        tell_device(tx, now, device.serves.as_ref(), device.id, device::State::Offline);
     }
     Ok(())
 }
@@ -221,7 +221,7 @@ pub(super) fn silence(tx: &mut Tx<'_>, now: Timestamp, since: Timestamp) -> Verb
         for device in devices_of(tx, agent.id)? {
             set_offline(tx, now, &device)?;
         }
-        tell_agent(tx, now, agent, agent::State::Offline)?;
+        tell_agent(tx, now, agent, agent::State::Offline);
     }
     Ok(silent.len() as u32)
 }
@@ -236,7 +236,7 @@ pub(super) fn set_device_drained(
     tx.change("UPDATE devices SET drained = ?2 WHERE id = ?1", (Bin(id.0), drained))?;
     let device = load_device(tx, id)?;
     if device.state != before.state {
-        tell_device(tx, now, device.serves.as_ref(), id, device.state)?;
+        tell_device(tx, now, device.serves.as_ref(), id, device.state);
     }
     Ok(device)
 }
@@ -251,7 +251,7 @@ pub(super) fn set_agent_draining(
     tx.change("UPDATE agents SET draining = ?2 WHERE id = ?1", (Bin(id.0), draining))?;
     let agent = load(tx, id)?;
     if agent.state != before.state {
-        tell_agent(tx, now, &agent, agent.state)?;
+        tell_agent(tx, now, &agent, agent.state);
     }
     Ok(agent)
 }
@@ -261,9 +261,10 @@ pub(super) fn remove(tx: &mut Tx<'_>, now: Timestamp, id: agent::Id, random: u12
     lose(tx, now, id, random)?;
     for device in devices_of(tx, id)? {
         tx.change("DELETE FROM devices WHERE id = ?1", [Bin(device.id.0)])?;
-        tell_device(tx, now, device.serves.as_ref(), device.id, device::State::Offline)?;
+        tell_device(tx, now, device.serves.as_ref(), device.id, device::State::Offline);
     }
     delete_tokens_of(tx, id)?;
     tx.change("DELETE FROM agents WHERE id = ?1", [Bin(id.0)])?;
-    tell_agent(tx, now, &agent, agent::State::Offline)
+    tell_agent(tx, now, &agent, agent::State::Offline);
+    Ok(())
 }

@@ -142,7 +142,8 @@ pub(super) fn set_phase(tx: &mut Tx<'_>, now: Timestamp, report: &Report<PhaseCh
         tx.change("UPDATE jobs SET phase = ?2 WHERE id = ?1", (Bin(job.id.0), Word(phase)))?;
     }
     jobs::touch(tx, job.id, job.run_id)?;
-    tx.tell(now, job.about(), Fact::JobPhase { attempt_id: attempt.id, phase, install })
+    tx.tell(now, job.about(), Fact::JobPhase { attempt_id: attempt.id, phase, install });
+    Ok(())
 }
 
 pub(super) fn add_tries(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Vec<Try>>) -> Verb<()> {
@@ -152,7 +153,7 @@ pub(super) fn add_tries(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Vec<Try
         let sql = "INSERT INTO tries (attempt_id, seq, body) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         if tx.change(sql, (Bin(attempt.id.0), result.seq, Json(result)))? == 1 {
             let fact = Fact::TestFinished { attempt_id: attempt.id, result: Box::new(result.clone()) };
-            tx.tell(now, job.about(), fact)?;
+            tx.tell(now, job.about(), fact);
         }
     }
     Ok(())
@@ -200,7 +201,7 @@ pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Finish>) -
         verdict::judge(&job.test, evidence, &seen, job.state.conclusion == Some(Conclusion::Cancelled));
     if attempt.ended.is_some() || attempt.epoch != report.epoch {
         let fact = Fact::StaleReport { attempt_id: attempt.id, claimed: judgement.outcome };
-        tx.tell(now, job.about(), fact)?;
+        tx.tell(now, job.about(), fact);
         return Ok(Err(Refusal::LeaseLost { epoch: report.epoch }));
     }
     let conclusion = end(tx, now, &attempt, &job, &judgement, Some(report.agent_id), *random)?;
@@ -227,7 +228,7 @@ fn end(
         detail: detail.clone(),
         took: if outcome.is_verdict() { Some(took(tx, now, attempt, job)?) } else { None },
     };
-    tx.tell(now, job.about(), fact)?;
+    tx.tell(now, job.about(), fact);
     let concluded = if job.is_held_by(attempt.id) {
         let because = Because { reason: Some(*reason), detail: detail.clone(), tests: *tests };
         let command = Command::End { judgement, device: attempt.device_id };

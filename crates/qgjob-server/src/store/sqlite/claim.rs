@@ -138,7 +138,7 @@ fn start(
         device_id: device.id,
         device_name: device.name.clone(),
     };
-    tx.tell(now, job.about(), fact)?;
+    tx.tell(now, job.about(), fact);
     jobs::count_start(tx, now, job)?;
     Ok(epoch)
 }

@@ -78,6 +78,10 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
     })
 }
 
+/// The condition for jobs of run `?1`: they were made together.
+pub(super) const OF_RUN: &str = "ordinal >= (SELECT first_job FROM runs WHERE id = ?1)
+    AND ordinal < (SELECT first_job + total FROM runs WHERE id = ?1)";
+
 /// `SELECT … FROM jobs` of what [`read`] reads, and `rest`.
 pub(super) fn select(rest: &str) -> String {
     format!("SELECT {COLUMNS} FROM jobs {rest}")
@@ -136,7 +140,7 @@ fn queue(
         promoted_at: job.promoted_at,
         predicted_ms: job.predicted_ms,
     };
-    tx.tell(now, job.about(), fact)?;
+    tx.tell(now, job.about(), fact);
     count(tx, now, job, |jobs| {
         *place(jobs, job.state.status) -= 1;
         jobs.queued += 1;
@@ -159,7 +163,7 @@ fn complete(
     tx.change(sql, (id, ended, why, &detail, at, tests.passed, tests.failed, tests.flaky, tests.skipped))?;
     let from = job.state.status;
     let fact = Fact::JobCompleted { group_id: job.group_id, from, conclusion, reason, detail, tests };
-    tx.tell(now, job.about(), fact)?;
+    tx.tell(now, job.about(), fact);
     count(tx, now, job, |jobs| {
         *place(jobs, from) -= 1;
         *match conclusion {
@@ -241,7 +245,8 @@ fn count(tx: &mut Tx<'_>, now: Timestamp, job: &Job, change: impl FnOnce(&mut Jo
     )?;
     let Some(conclusion) = conclusion else { return Ok(()) };
     let about = About { org_id: Some(&job.org_id), run_id: Some(job.run_id), job_id: None };
-    tx.tell(now, about, Fact::RunCompleted { conclusion })
+    tx.tell(now, about, Fact::RunCompleted { conclusion });
+    Ok(())
 }
 
 /// Raises the versions of a job and its run: something that they show has changed.

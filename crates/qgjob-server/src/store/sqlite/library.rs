@@ -48,7 +48,7 @@ pub(super) fn bind_app_version(tx: &mut Tx<'_>, wanted: &AppVersion) -> Verb<App
     let sql = "INSERT INTO app_versions (org_id, app_version_id, build, created_at) VALUES (?1, ?2, ?3, ?4)";
     tx.change(sql, (Word(org_id), Word(app_version_id), Json(build), At(*created_at)))?;
     let about = About { org_id: Some(org_id), run_id: None, job_id: None };
-    tx.tell(*created_at, about, Fact::AppVersionCreated { app_version_id: app_version_id.clone() })?;
+    tx.tell(*created_at, about, Fact::AppVersionCreated { app_version_id: app_version_id.clone() });
     Ok(wanted.clone())
 }
 

@@ -182,7 +182,7 @@ pub(super) fn change_org(tx: &mut Tx<'_>, now: Timestamp, org: &OrgId, change: O
         tx.change(sql, (Word(org), limits.weight, limits.max_running, At(now), limits.paused))?;
     }
     changed(tx)?;
-    tx.tell(now, about(org), Fact::OrgChanged { limits })?;
+    tx.tell(now, about(org), Fact::OrgChanged { limits });
     Ok(limits)
 }
 
@@ -191,7 +191,7 @@ pub(super) fn change_org(tx: &mut Tx<'_>, now: Timestamp, org: &OrgId, change: O
 /// beginning over.
 fn resume_org(tx: &Tx<'_>, now: Timestamp, org: &OrgId) -> Verb<()> {
     let sql = "UPDATE jobs SET queue_deadline = queue_deadline + ?2 - max(o.paused_at, queued_at), version = version + 1
-        FROM org_limits o WHERE o.org_id = ?1 AND jobs.status = 'queued' AND jobs.started_at IS NULL
+        FROM org_limits o WHERE o.org_id = ?1 AND jobs.finished_at IS NULL AND jobs.status = 'queued' AND jobs.started_at IS NULL
         AND jobs.group_id IN (SELECT g.id FROM groups g WHERE g.org_id = ?1 AND NOT EXISTS
             (SELECT 1 FROM paused_app_versions p WHERE p.org_id = ?1 AND p.app_version_id = g.app_version_id))";
     tx.change(sql, (Word(org), At(now)))?;
@@ -205,7 +205,7 @@ fn resume_app_version(tx: &Tx<'_>, now: Timestamp, org: &OrgId, app_version: &Ap
     let sql = "UPDATE jobs SET queue_deadline = queue_deadline + w.until - max(w.since, queued_at), version = version + 1
         FROM (SELECT p.paused_at AS since, coalesce(o.paused_at, ?3) AS until FROM paused_app_versions p
             LEFT JOIN org_limits o ON o.org_id = p.org_id WHERE p.org_id = ?1 AND p.app_version_id = ?2) w
-        WHERE jobs.status = 'queued' AND jobs.started_at IS NULL AND w.until > max(w.since, jobs.queued_at)
+        WHERE jobs.finished_at IS NULL AND jobs.status = 'queued' AND jobs.started_at IS NULL AND w.until > max(w.since, jobs.queued_at)
         AND jobs.group_id IN (SELECT id FROM groups WHERE org_id = ?1 AND app_version_id = ?2)";
     tx.change(sql, (Word(org), Word(app_version), At(now)))?;
     Ok(())
@@ -230,7 +230,8 @@ pub(super) fn set_app_version_paused(
         tx.change("DELETE FROM paused_app_versions WHERE org_id = ?1 AND app_version_id = ?2", names)?;
     }
     changed(tx)?;
-    tx.tell(now, about(org), Fact::QueueChanged { app_version_id: app_version.clone(), paused })
+    tx.tell(now, about(org), Fact::QueueChanged { app_version_id: app_version.clone(), paused });
+    Ok(())
 }
 
 pub(super) fn set_concurrency_limit(
@@ -252,7 +253,8 @@ pub(super) fn set_concurrency_limit(
         tx.change(sql, (Word(org), Word(name), limit))?;
     }
     changed(tx)?;
-    tx.tell(now, about(org), Fact::ConcurrencyChanged { concurrency_group: name.clone(), limit })
+    tx.tell(now, about(org), Fact::ConcurrencyChanged { concurrency_group: name.clone(), limit });
+    Ok(())
 }
 
 pub(super) fn promote(tx: &mut Tx<'_>, now: Timestamp, scope: &Scope, id: job::Id) -> Verb<()> {
@@ -266,5 +268,6 @@ pub(super) fn promote(tx: &mut Tx<'_>, now: Timestamp, scope: &Scope, id: job::I
         return Ok(());
     }
     jobs::touch(tx, id, job.run_id)?;
-    tx.tell(now, job.about(), Fact::JobPromoted { group_id: job.group_id })
+    tx.tell(now, job.about(), Fact::JobPromoted { group_id: job.group_id });
+    Ok(())
 }

@@ -11,6 +11,7 @@ pub(super) const ALL: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_lean_writes.sql"),
     include_str!("../../../migrations/sqlite/0003_predictions.sql"),
     include_str!("../../../migrations/sqlite/0004_limits.sql"),
+    include_str!("../../../migrations/sqlite/0005_fewer_trees.sql"),
     include_str!("../../../migrations/sqlite/0006_choices.sql"),
 ];
 

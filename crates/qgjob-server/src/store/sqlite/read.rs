@@ -2,7 +2,7 @@
 
 use qgjob_core::api::runs::Installs;
 use qgjob_core::model::attempt::{self, Attempt, Install, InstallAction, Outcome, Took};
-use qgjob_core::model::event::{Event, Seq};
+use qgjob_core::model::event::{Event, Fact, Seq};
 use qgjob_core::model::job::{self, Job};
 use qgjob_core::model::name::OrgId;
 use qgjob_core::model::run::{self, Run};
@@ -52,10 +52,13 @@ impl<'a> Where<'a> {
         rest: &str,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
+        all(connection, &self.sql(select, rest), params_from_iter(self.params), read)
+    }
+
+    fn sql(&self, select: &str, rest: &str) -> String {
         let conditions =
             if self.conditions.is_empty() { "1".to_owned() } else { self.conditions.join(" AND ") };
-        let sql = format!("{select} WHERE {conditions} {rest}");
-        all(connection, &sql, params_from_iter(self.params), read)
+        format!("{select} WHERE {conditions} {rest}")
     }
 }
 
@@ -103,9 +106,9 @@ pub(super) fn jobs(
     limit: u32,
 ) -> rusqlite::Result<Vec<(Job, JobFacts)>> {
     let mut wanted = Where::default();
-    wanted.and_seen("j.org_id = ?", scope);
-    wanted.and_if("j.org_id = ?", filter.org_id.as_ref().map(Word));
-    wanted.and_if("j.run_id = ?", filter.run_id.map(|id| Bin(id.0)));
+    wanted.and_seen("r.org_id = ?", scope);
+    wanted.and_if("r.org_id = ?", filter.org_id.as_ref().map(Word));
+    wanted.and_if("r.id = ?", filter.run_id.map(|id| Bin(id.0)));
     wanted.and_if("j.status = ?", filter.status.map(Word));
     wanted.and_if("j.conclusion = ?", filter.conclusion.map(Word));
     wanted.and_if("r.app_version_id = ?", filter.app_version_id.as_ref().map(Word));
@@ -114,10 +117,10 @@ pub(super) fn jobs(
         wanted.and_if("j.ordinal > (SELECT ordinal FROM jobs WHERE id = ?)", before);
         "j.ordinal"
     } else {
-        wanted.and_if("j.id < ?", before);
-        "j.id DESC"
+        wanted.and_if("(r.id, j.ordinal) < (SELECT run_id, ordinal FROM jobs WHERE id = ?)", before);
+        "r.id DESC, j.ordinal DESC"
     };
-    wanted.query(c, rows::JOB, &format!("ORDER BY {order} LIMIT {limit}"), job_with_facts)
+    wanted.query(c, rows::JOBS, &format!("ORDER BY {order} LIMIT {limit}"), job_with_facts)
 }
 
 /// Reads ids only, newest first, and stops at 3.
@@ -125,7 +128,12 @@ pub(super) fn jobs_by_suffix(c: &Connection, scope: &Scope, suffix: &str) -> rus
     let suffix = suffix.to_ascii_lowercase();
     let (sql, params) = match scope {
         Scope::All => ("SELECT id FROM jobs ORDER BY id DESC", vec![]),
-        Scope::Org(org) => ("SELECT id FROM jobs WHERE org_id = ? ORDER BY id DESC", vec![org.to_string()]),
+        Scope::Org(org) => {
+            let sql = "SELECT j.id FROM runs r CROSS JOIN jobs j
+                ON j.ordinal >= r.first_job AND j.ordinal < r.first_job + r.total
+                WHERE r.org_id = ? ORDER BY r.id DESC, j.ordinal DESC";
+            (sql, vec![org.to_string()])
+        }
     };
     let mut statement = c.prepare_cached(sql)?;
     let mut rows = statement.query(params_from_iter(params))?;
@@ -170,23 +178,43 @@ pub(super) fn events_after(
     match filter {
         EventFilter::All => {}
         EventFilter::Run(id) => wanted.and("run_id = ?", Bin(id.0)),
-        EventFilter::Job(id) => {
-            wanted.and("run_id = (SELECT run_id FROM jobs WHERE id = ?)", Bin(id.0));
-            wanted.and("job_id = ?", Bin(id.0));
-        }
+        EventFilter::Job(id) => wanted.and("run_id = (SELECT run_id FROM jobs WHERE id = ?)", Bin(id.0)),
     }
     wanted.and_seen("org_id = ?", scope);
-    wanted.and("seq > ?", after.min(i64::MAX as u64));
-    wanted.query(c, "SELECT * FROM events", &format!("ORDER BY seq LIMIT {limit}"), |row| {
-        Ok(Event {
-            seq: row.get("seq")?,
-            at: at(row, "at")?,
-            org_id: opt_word(row, "org_id")?,
-            run_id: opt_bin(row, "run_id")?.map(run::Id),
-            job_id: opt_bin(row, "job_id")?.map(job::Id),
-            fact: json(row, "fact")?,
-        })
-    })
+    // A row holds several: the one that begins at or before the first wanted may hold it.
+    let first = after.min(i64::MAX as u64 - 1) + 1;
+    wanted.and("seq >= (SELECT coalesce(max(seq), 0) FROM events WHERE seq <= ?)", first);
+    let mut statement = c.prepare_cached(&wanted.sql("SELECT * FROM events", "ORDER BY seq"))?;
+    let mut rows = statement.query(params_from_iter(wanted.params))?;
+    let mut found = Vec::new();
+    while found.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        let asked = |event: &Event| {
+            let about = !matches!(filter, EventFilter::Job(id) if event.job_id != Some(id));
+            about && event.seq > after
+        };
+        found.extend(events_of(row)?.filter(asked));
+    }
+    found.truncate(limit as usize);
+    Ok(found)
+}
+
+/// The events that share a row.
+fn events_of(row: &Row<'_>) -> rusqlite::Result<impl Iterator<Item = Event>> {
+    let (first, at, org_id): (Seq, _, Option<OrgId>) =
+        (row.get("seq")?, at(row, "at")?, opt_word(row, "org_id")?);
+    let run_id = opt_bin(row, "run_id")?.map(run::Id);
+    let jobs = row.get::<_, Ids>("job_ids")?.0;
+    let facts: Vec<Fact> = json(row, "facts")?;
+    Ok((first..).zip(jobs).zip(facts).map(move |((seq, job), fact)| Event {
+        seq,
+        at,
+        org_id: org_id.clone(),
+        run_id,
+        job_id: Some(job::Id(job.0)).filter(|id| id.0 != 0),
+        fact,
+    }))
 }
 
 pub(super) fn last_seq(c: &Connection) -> rusqlite::Result<Seq> {
@@ -206,10 +234,9 @@ fn group_row(row: &Row<'_>) -> rusqlite::Result<GroupRow> {
 pub(super) fn groups(c: &Connection) -> rusqlite::Result<Vec<GroupRow>> {
     // The last are the groups of jobs that are over while their attempts are not.
     let sql = format!(
-        "{GROUP} WHERE g.id IN (SELECT group_id FROM jobs WHERE status = 'queued'
-            UNION SELECT group_id FROM jobs WHERE status = 'running'
-            UNION SELECT group_id FROM jobs WHERE status = 'scheduled'
-            UNION SELECT j.group_id FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL) ORDER BY g.id"
+        "{GROUP} WHERE g.id IN (SELECT group_id FROM jobs INDEXED BY jobs_live WHERE finished_at IS NULL
+            UNION SELECT j.group_id FROM attempts a INDEXED BY attempts_live_device JOIN jobs j ON j.id = a.job_id
+                WHERE a.ended_at IS NULL) ORDER BY g.id"
     );
     all(c, &sql, [], group_row)
 }
@@ -220,7 +247,7 @@ pub(super) fn group(c: &Connection, id: group::Id) -> rusqlite::Result<Option<Gr
 
 pub(super) fn waiting_jobs(c: &Connection) -> rusqlite::Result<Vec<WaitingJob>> {
     let sql = "SELECT id, group_id, priority, queued_at, not_before, avoid, predicted_ms, promoted_at
-        FROM jobs WHERE status = 'queued'
+        FROM jobs INDEXED BY jobs_live WHERE finished_at IS NULL AND status = 'queued'
         ORDER BY queued_at, ordinal";
     all(c, sql, [], waiting_job)
 }
@@ -241,7 +268,8 @@ fn waiting_job(row: &Row<'_>) -> rusqlite::Result<WaitingJob> {
 pub(super) fn running_jobs(c: &Connection) -> rusqlite::Result<Vec<RunningJob>> {
     let sql = "SELECT j.id, j.group_id, j.priority, j.queued_at, j.not_before, j.avoid, j.predicted_ms,
         j.promoted_at, a.device_id,
-        a.started_at, j.status <> 'running' AS over FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL ORDER BY a.epoch";
+        a.started_at, j.status <> 'running' AS over FROM attempts a INDEXED BY attempts_live_device
+        JOIN jobs j ON j.id = a.job_id WHERE a.ended_at IS NULL ORDER BY a.epoch";
     all(c, sql, [], |row| {
         Ok(RunningJob {
             job: waiting_job(row)?,
@@ -275,21 +303,23 @@ pub(super) fn history(c: &Connection, newest: u32) -> rusqlite::Result<Vec<(OrgI
 }
 
 pub(super) fn gauges(c: &Connection) -> rusqlite::Result<Gauges> {
+    let sql =
+        "SELECT count(*) FILTER (WHERE status = 'scheduled'), count(*) FILTER (WHERE status = 'queued'),
+        count(*) FILTER (WHERE status = 'running'), min(queued_at) FILTER (WHERE status = 'queued')
+        FROM jobs INDEXED BY jobs_live WHERE finished_at IS NULL";
     let count = |sql: &str| c.prepare_cached(sql)?.query_row([], |row| row.get::<_, u64>(0));
-    let jobs = vec![
-        (job::Status::Scheduled, count("SELECT count(*) FROM jobs WHERE status = 'scheduled'")?),
-        (job::Status::Queued, count("SELECT count(*) FROM jobs WHERE status = 'queued'")?),
-        (job::Status::Running, count("SELECT count(*) FROM jobs WHERE status = 'running'")?),
-    ];
-    let oldest: Option<Option<At>> =
-        first(c, "SELECT min(queued_at) FROM jobs WHERE status = 'queued'", [], |row| row.get(0))?;
-    let mut gauges = Gauges {
-        jobs,
-        oldest_queued_at: oldest.flatten().map(|at| at.0),
-        paused_orgs: count("SELECT count(*) FROM org_limits WHERE paused_at IS NOT NULL")?,
-        paused_app_versions: count("SELECT count(*) FROM paused_app_versions")?,
-        ..Gauges::default()
-    };
+    let mut gauges = c.prepare_cached(sql)?.query_row([], |row| {
+        let of = |status, at: usize| row.get(at).map(|count: u64| (status, count));
+        let jobs =
+            vec![of(job::Status::Scheduled, 0)?, of(job::Status::Queued, 1)?, of(job::Status::Running, 2)?];
+        Ok(Gauges {
+            jobs,
+            oldest_queued_at: row.get::<_, Option<At>>(3)?.map(|at| at.0),
+            paused_orgs: count("SELECT count(*) FROM org_limits WHERE paused_at IS NOT NULL")?,
+            paused_app_versions: count("SELECT count(*) FROM paused_app_versions")?,
+            ..Gauges::default()
+        })
+    })?;
     for device in all(c, rows::DEVICE, [], rows::device)? {
         let kind = (device.state, device.platform);
         match gauges.devices.iter_mut().find(|(state, platform, _)| (*state, *platform) == kind) {

@@ -5,21 +5,33 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use qgjob_core::model::{attempt, run};
 
+use super::jobs::OF_RUN;
 use super::rows::{At, Bin, bin};
 use super::submit::KEY_KEPT;
 use super::transaction::{Tx, Verb};
 use crate::store::Forgotten;
 
-/// What goes with a run, children before their parents.
-const OF_A_RUN: [&str; 6] = [
-    "DELETE FROM tries WHERE attempt_id IN
-        (SELECT a.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE j.run_id = ?1)",
-    "DELETE FROM artifacts WHERE job_id IN (SELECT id FROM jobs WHERE run_id = ?1)",
-    "DELETE FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE run_id = ?1)",
-    "DELETE FROM jobs WHERE run_id = ?1",
-    "DELETE FROM run_specs WHERE run_id = ?1",
-    "DELETE FROM events WHERE run_id = ?1",
-];
+/// Deletes what goes with a run, children before their parents, and the run.
+fn delete(tx: &Tx<'_>, id: run::Id) -> Verb<()> {
+    let key = "DELETE FROM idempotency_keys WHERE (org_id, key) IN
+        (SELECT org_id, idempotency_key FROM runs WHERE id = ?1)";
+    let tries = format!("DELETE FROM tries WHERE attempt_id IN ({})", attempts());
+    let artifacts = format!("DELETE FROM artifacts WHERE job_id IN (SELECT id FROM jobs WHERE {OF_RUN})");
+    let attempts = format!("DELETE FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE {OF_RUN})");
+    let jobs = format!("DELETE FROM jobs WHERE {OF_RUN}");
+    let spec = "DELETE FROM run_specs WHERE run_id = ?1";
+    let events = "DELETE FROM events WHERE run_id = ?1";
+    let run = "DELETE FROM runs WHERE id = ?1";
+    for sql in [key, &tries, &artifacts, &attempts, &jobs, spec, events, run] {
+        tx.change(sql, [Bin(id.0)])?;
+    }
+    Ok(())
+}
+
+/// Selects the ids of a run's attempts.
+fn attempts() -> String {
+    format!("SELECT a.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE {OF_RUN}")
+}
 
 pub(super) fn forget(tx: &mut Tx<'_>, now: Timestamp, keep: Duration, most: u32) -> Verb<Forgotten> {
     let mut forgotten = Forgotten::default();
@@ -39,13 +51,8 @@ pub(super) fn forget(tx: &mut Tx<'_>, now: Timestamp, keep: Duration, most: u32)
         if jobs > most && forgotten.runs > 0 {
             break;
         }
-        let sql = "SELECT a.id FROM jobs j JOIN attempts a ON a.job_id = j.id WHERE j.run_id = ?1";
-        forgotten.attempts.extend(tx.all(sql, [Bin(id.0)], |row| Ok(attempt::Id(bin(row, "id")?)))?);
-        let sql = "DELETE FROM idempotency_keys WHERE (org_id, key) IN
-            (SELECT org_id, idempotency_key FROM runs WHERE id = ?1)";
-        for sql in [sql].into_iter().chain(OF_A_RUN).chain(["DELETE FROM runs WHERE id = ?1"]) {
-            tx.change(sql, [Bin(id.0)])?;
-        }
+        forgotten.attempts.extend(tx.all(&attempts(), [Bin(id.0)], |row| Ok(attempt::Id(bin(row, "id")?)))?);
+        delete(tx, id)?;
         forgotten.runs += 1;
     }
     // Those of devices and agents.

@@ -211,6 +211,12 @@ pub(super) const JOB: &str =
     FROM jobs j JOIN runs r ON r.id = j.run_id JOIN run_specs s ON s.run_id = j.run_id
     LEFT JOIN attempts a ON a.id = j.attempt_id";
 
+/// As [`JOB`], for several: from runs to their jobs.
+pub(super) const JOBS: &str =
+    "SELECT j.*, r.app_version_id, s.spec, a.device_name, a.install_action, a.install_ms
+    FROM runs r CROSS JOIN jobs j ON j.ordinal >= r.first_job AND j.ordinal < r.first_job + r.total
+    JOIN run_specs s ON s.run_id = r.id LEFT JOIN attempts a ON a.id = j.attempt_id";
+
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     let spec: Spec = json(row, "spec")?;
     let test: TestPath = word(row, "test")?;

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use qgjob_core::model::build::Build;
 use qgjob_core::model::event::Fact;
+use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Status};
-use qgjob_core::model::name::{IdempotencyKey, OrgId};
+use qgjob_core::model::name::{AppVersionId, IdempotencyKey, OrgId};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, JobCounts, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Counts;
-use qgjob_core::model::{build, group};
+
 use qgjob_core::queue::lifecycle::Command;
 use qgjob_core::queue::rollup;
 
@@ -46,8 +48,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         }
         return accepted(tx, *earlier, true);
     }
-    let blob = "SELECT 1 FROM blobs WHERE org_id = ?1 AND sha256 = ?2";
-    if tx.first(blob, (Word(&run.org_id), Digest(run.bundle_sha256)), |_| Ok(()))?.is_none() {
+    if !has_blob(tx, &run.org_id, run.bundle_sha256)? {
         return Err(Refusal::NotUploaded { what: "bundle", sha256: run.bundle_sha256 }.into());
     }
     let options = &run.options;
@@ -98,9 +99,11 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         finished_at: None,
         version: 1,
     };
-    insert_run(tx, &made, &spec)?;
+    let first_job = tx.next_ordinals(u64::from(total));
+    insert_run(tx, &made, &spec, first_job)?;
     let mut jobs = Vec::with_capacity(job_ids.len());
-    for ((id, test), predicted_ms) in job_ids.iter().zip(&run.tests).zip(predicted_ms) {
+    let numbered = job_ids.iter().zip(first_job..);
+    for (((id, ordinal), test), predicted_ms) in numbered.zip(&run.tests).zip(predicted_ms) {
         let job = job::Job {
             id: *id,
             run_id,
@@ -126,7 +129,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
             finished_at: None,
             version: 1,
         };
-        insert_job(tx, now, group_id, &job)?;
+        insert_job(tx, now, group_id, ordinal, &job)?;
         jobs.push(job);
     }
     if let Some((key, fingerprint)) = key {
@@ -139,7 +142,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         cancel_run(tx, now, run_id)?;
         return accepted(tx, run_id, false);
     }
-    let app_sha256 = build_of(tx, &group_key)?.map(|build| build.sha256);
+    let app_sha256 = build_of(tx, group_key.org_id, group_key.app_version_id)?.map(|build| build.sha256);
     Ok(Accepted { run: made, jobs, app_sha256, replayed: false })
 }
 
@@ -152,25 +155,53 @@ fn known_key(tx: &Tx<'_>, org: &OrgId, key: &IdempotencyKey) -> Verb<Option<Know
     Ok(known)
 }
 
-fn group_of(tx: &Tx<'_>, key: &group::Key) -> Verb<group::Id> {
-    let found = tx.first("SELECT id FROM groups WHERE key = ?1", [Json(key)], |row| row.get(0))?;
-    if let Some(id) = found {
+fn has_blob(tx: &mut Tx<'_>, org: &OrgId, sha256: Sha256) -> Verb<bool> {
+    let blob = (org.clone(), sha256);
+    if tx.known.blobs.get(&blob).is_some() {
+        return Ok(true);
+    }
+    let sql = "SELECT 1 FROM blobs WHERE org_id = ?1 AND sha256 = ?2";
+    let found = tx.first(sql, (Word(org), Digest(sha256)), |_| Ok(()))?.is_some();
+    if found {
+        tx.known.blobs.add(blob, ());
+    }
+    Ok(found)
+}
+
+fn group_of(tx: &mut Tx<'_>, key: &group::Key) -> Verb<group::Id> {
+    if let Some(id) = tx.known.groups.get(key) {
         return Ok(id);
     }
-    let sql = "INSERT INTO groups (key, org_id, app_version_id) VALUES (?1, ?2, ?3)";
-    tx.change(sql, (Json(key), Word(&key.org_id), Word(&key.app_version_id)))?;
-    Ok(tx.connection().last_insert_rowid())
+    let found = tx.first("SELECT id FROM groups WHERE key = ?1", [Json(key)], |row| row.get(0))?;
+    let id = match found {
+        Some(id) => id,
+        None => {
+            let sql = "INSERT INTO groups (key, org_id, app_version_id) VALUES (?1, ?2, ?3)";
+            tx.change(sql, (Json(key), Word(&key.org_id), Word(&key.app_version_id)))?;
+            tx.connection().last_insert_rowid()
+        }
+    };
+    tx.known.groups.add(key.clone(), id);
+    Ok(id)
 }
 
-/// The build that the group's label names, once it is bound.
-pub(super) fn build_of(tx: &Tx<'_>, key: &group::Key) -> Verb<Option<build::Build>> {
+/// The build that the label names, once it is bound.
+fn build_of(tx: &mut Tx<'_>, org: OrgId, label: AppVersionId) -> Verb<Option<Build>> {
+    let label = (org, label);
+    if let Some(build) = tx.known.builds.get(&label) {
+        return Ok(Some(build));
+    }
     let sql = "SELECT build FROM app_versions WHERE org_id = ?1 AND app_version_id = ?2";
-    Ok(tx.first(sql, (Word(&key.org_id), Word(&key.app_version_id)), |row| json(row, "build"))?)
+    let found: Option<Build> = tx.first(sql, (Word(&label.0), Word(&label.1)), |row| json(row, "build"))?;
+    if let Some(build) = &found {
+        tx.known.builds.add(label, build.clone());
+    }
+    Ok(found)
 }
 
-fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec) -> Verb<()> {
+fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec, first_job: u64) -> Verb<()> {
     let sql = "INSERT INTO runs (id, org_id, app_version_id, idempotency_key, retry_of, status, total, scheduled, queued,
-        created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        created_at, first_job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let key = run.idempotency_key.as_ref().map(Word);
     let retry_of = run.retry_of.map(|id| Bin(id.0));
     let names = (Word(&run.org_id), Word(&run.app_version_id));
@@ -187,7 +218,8 @@ fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec) -> Verb<()> {
             counts.0,
             counts.1,
             counts.2,
-            At(run.created_at)
+            At(run.created_at),
+            first_job
         ],
     )?;
     let sql = "INSERT INTO run_specs (run_id, name, labels, spec) VALUES (?1, ?2, ?3, ?4)";
@@ -195,10 +227,16 @@ fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec) -> Verb<()> {
     Ok(())
 }
 
-fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::Job) -> Verb<()> {
+fn insert_job(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    group_id: group::Id,
+    ordinal: u64,
+    job: &job::Job,
+) -> Verb<()> {
     let sql = "INSERT INTO jobs (id, run_id, org_id, group_id, test, priority, infra_retries, status, not_before, queued_at,
-        queue_deadline, created_at, predicted_ms)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        queue_deadline, created_at, predicted_ms, ordinal)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     let queued_at = (job.status == Status::Queued).then_some(At(now));
     tx.change(
         sql,
@@ -215,7 +253,8 @@ fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::J
             queued_at,
             At(job.queue_deadline),
             At(now),
-            job.predicted_ms
+            job.predicted_ms,
+            ordinal
         ],
     )?;
     let about = About { org_id: Some(&job.org_id), run_id: Some(job.run_id), job_id: Some(job.id) };
@@ -232,20 +271,19 @@ fn insert_job(tx: &mut Tx<'_>, now: Timestamp, group_id: group::Id, job: &job::J
             predicted_ms: job.predicted_ms,
         },
     };
-    tx.tell(now, about, fact)
+    tx.tell(now, about, fact);
+    Ok(())
 }
 
 /// A run that is in the store, as the answer to a submission.
-fn accepted(tx: &Tx<'_>, run_id: run::Id, replayed: bool) -> Verb<Accepted> {
+fn accepted(tx: &mut Tx<'_>, run_id: run::Id, replayed: bool) -> Verb<Accepted> {
     let sql = format!("{} WHERE r.id = ?1", rows::RUN);
     let found = tx.first(&sql, [Bin(run_id.0)], rows::run)?;
     let (run, _) =
         found.ok_or_else(|| Stop::Corrupt(format!("a key names run {run_id}, which is missing")))?;
-    let jobs =
-        tx.all(&format!("{} WHERE j.run_id = ?1 ORDER BY j.ordinal", rows::JOB), [Bin(run_id.0)], rows::job)?;
-    let sql = "SELECT build FROM app_versions WHERE org_id = ?1 AND app_version_id = ?2";
-    let build: Option<build::Build> =
-        tx.first(sql, (Word(&run.org_id), Word(&run.app_version_id)), |row| json(row, "build"))?;
+    let sql = format!("{} WHERE r.id = ?1 ORDER BY j.ordinal", rows::JOBS);
+    let jobs = tx.all(&sql, [Bin(run_id.0)], rows::job)?;
+    let build = build_of(tx, run.org_id.clone(), run.app_version_id.clone())?;
     Ok(Accepted { run, jobs, app_sha256: build.map(|build| build.sha256), replayed })
 }
 
@@ -285,8 +323,8 @@ pub(super) fn cancel(tx: &mut Tx<'_>, now: Timestamp, scope: &Scope, what: &Canc
 }
 
 fn cancel_run(tx: &mut Tx<'_>, now: Timestamp, run_id: run::Id) -> Verb<()> {
-    let sql = jobs::select("WHERE run_id = ?1 AND status <> 'completed' ORDER BY ordinal");
-    for job in tx.all(&sql, [Bin(run_id.0)], jobs::read)? {
+    let sql = format!("WHERE {} AND status <> 'completed' ORDER BY ordinal", jobs::OF_RUN);
+    for job in tx.all(&jobs::select(&sql), [Bin(run_id.0)], jobs::read)? {
         jobs::answer(tx, now, &job, Command::Cancel, Because::default(), 0)?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::{job, run};
 use rusqlite::{Connection, Params, Row};
 
+use super::known::Known;
 use super::limits::Gate;
 use super::rows::{At, Bin, Json, Word, is_io_failure};
 use crate::store::{Answer, Error, Rules};
@@ -68,6 +69,8 @@ pub(super) struct Numbers {
     pub event: u64,
     /// The newest lease's.
     pub epoch: u64,
+    /// The newest job's ordinal. What was written last is in the jobs themselves.
+    pub job: u64,
 }
 
 impl Numbers {
@@ -76,7 +79,8 @@ impl Numbers {
             let sql = "SELECT value FROM counters WHERE name = ?1";
             connection.query_row(sql, [name], |row| row.get(0))
         };
-        Ok(Self { event: read("event")?, epoch: read("epoch")? })
+        let job = connection.query_row("SELECT coalesce(max(ordinal), 0) FROM jobs", [], |row| row.get(0))?;
+        Ok(Self { event: read("event")?, epoch: read("epoch")?, job })
     }
 }
 
@@ -92,29 +96,33 @@ pub(super) struct Outcome {
 /// An open transaction.
 pub(super) struct Tx<'c> {
     connection: &'c Connection,
+    pub(super) known: &'c mut Known,
     pub(super) rules: Rules,
     /// Whether each step has a savepoint.
     careful: bool,
     kept: Numbers,
     now: Outcome,
+    /// How many of the events are in their table.
+    written: usize,
 }
 
 impl<'c> Tx<'c> {
     pub(super) fn new(
         connection: &'c Connection,
+        known: &'c mut Known,
         rules: Rules,
         numbers: Numbers,
         gate: Gate,
         careful: bool,
     ) -> Self {
         let now = Outcome { events: Vec::new(), numbers, tokens_ended: false, gate };
-        Self { connection, rules, careful, kept: numbers, now }
+        Self { connection, known, rules, careful, kept: numbers, now, written: 0 }
     }
 
     /// Writes the numbers that were given; to be called before the commit.
     pub(super) fn keep_numbers(&self) -> rusqlite::Result<()> {
         let sql = "UPDATE counters SET value = ?2 WHERE name = ?1";
-        let Numbers { event, epoch } = self.now.numbers;
+        let Numbers { event, epoch, .. } = self.now.numbers;
         if event != self.kept.event {
             self.change(sql, ("event", event))?;
         }
@@ -132,6 +140,13 @@ impl<'c> Tx<'c> {
     pub(super) fn next_epoch(&mut self) -> u64 {
         self.now.numbers.epoch += 1;
         self.now.numbers.epoch
+    }
+
+    /// Ordinals for `count` jobs, one after the other: higher than all before. Answers the first.
+    pub(super) fn next_ordinals(&mut self, count: u64) -> u64 {
+        let first = self.now.numbers.job + 1;
+        self.now.numbers.job += count;
+        first
     }
 
     /// Notes that a token is no good any more.
@@ -173,16 +188,36 @@ impl<'c> Tx<'c> {
         all(self.connection, sql, params, read)
     }
 
-    /// Appends an event.
-    pub(super) fn tell(&mut self, at: Timestamp, about: About<'_>, fact: Fact) -> Verb<()> {
-        let (run, job) = (about.run_id.map(|id| Bin(id.0)), about.job_id.map(|id| Bin(id.0)));
-        let seq = self.now.numbers.event + 1;
+    /// Appends an event, to be written at the end of its command.
+    pub(super) fn tell(&mut self, at: Timestamp, about: About<'_>, fact: Fact) {
+        self.now.numbers.event += 1;
+        self.now.events.push(Event {
+            seq: self.now.numbers.event,
+            at,
+            org_id: about.org_id.cloned(),
+            run_id: about.run_id,
+            job_id: about.job_id,
+            fact,
+        });
+    }
+
+    /// Writes the events that were told since the last call. Those that follow each other about one run share a row.
+    pub(super) fn write_events(&mut self) -> Verb<()> {
         let sql =
-            "INSERT INTO events (seq, at, org_id, run_id, job_id, fact) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        self.change(sql, (seq, At(at), about.org_id.map(Word), run, job, Json(&fact)))?;
-        self.now.numbers.event = seq;
-        let (run_id, job_id) = (about.run_id, about.job_id);
-        self.now.events.push(Event { seq, at, org_id: about.org_id.cloned(), run_id, job_id, fact });
+            "INSERT INTO events (seq, at, org_id, run_id, job_ids, facts) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let share_a_row = |one: &Event, next: &Event| {
+            let about = |event: &Event| (event.at, event.run_id);
+            next.seq == one.seq + 1 && about(one) == about(next) && one.org_id == next.org_id
+        };
+        for row in self.now.events[self.written..].chunk_by(share_a_row) {
+            let Event { seq, at, org_id, run_id, .. } = &row[0];
+            let jobs: Vec<u8> =
+                row.iter().flat_map(|event| event.job_id.map_or(0, |id| id.0).to_be_bytes()).collect();
+            let facts: Vec<&Fact> = row.iter().map(|event| &event.fact).collect();
+            let run = run_id.map(|id| Bin(id.0));
+            self.change(sql, (seq, At(*at), org_id.as_ref().map(Word), run, jobs, Json(facts)))?;
+        }
+        self.written = self.now.events.len();
         Ok(())
     }
 
@@ -207,6 +242,7 @@ impl<'c> Tx<'c> {
             if self.connection.total_changes() != changed {
                 self.now.gate.go_back(limits);
             }
+            self.known.forget();
             if self.careful {
                 self.change("ROLLBACK TO step", [])?;
             } else if self.connection.total_changes() != changed {

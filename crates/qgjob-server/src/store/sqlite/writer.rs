@@ -11,6 +11,7 @@ use qgjob_core::model::event::Event;
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::known::Known;
 use super::limits::Gate;
 use super::rows::is_io_failure;
 use super::tokens::Tokens;
@@ -88,8 +89,10 @@ where
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran {
         // A bug in one verb must not end the writer.
         let verb = |tx: &mut Tx<'_>| {
-            catch_unwind(AssertUnwindSafe(|| (self.verb)(tx)))
-                .unwrap_or_else(|_| Err(Stop::Corrupt("a verb of the store panicked".to_owned())))
+            let value = catch_unwind(AssertUnwindSafe(|| (self.verb)(tx)))
+                .unwrap_or_else(|_| Err(Stop::Corrupt("a verb of the store panicked".to_owned())))?;
+            tx.write_events()?;
+            Ok(value)
         };
         let result = tx.undoable(verb);
         let ran = match &result {
@@ -134,6 +137,7 @@ pub(super) struct Writer {
     pub numbers: Numbers,
     /// What claims must pass, by what was committed.
     pub gate: Gate,
+    pub known: Known,
     /// Where token lookups are answered from.
     pub tokens: Arc<Tokens>,
     /// Set when the disk failed: what is on it is not known any more, so nothing is written until a restart.
@@ -162,9 +166,13 @@ impl Writer {
         let mut done = Vec::with_capacity(waiting.len());
         let mut ended = self.run(waiting, &mut done, false);
         if let Err(End::Halfway) = ended {
+            self.known.forget();
             // In the order in which they came.
             done.drain(..).rev().for_each(|command| waiting.push_front(command));
             ended = self.run(waiting, &mut done, true);
+        }
+        if ended.is_err() {
+            self.known.forget();
         }
         let failure = match ended {
             Ok(events) => {
@@ -199,7 +207,8 @@ impl Writer {
             done.extend(waiting.drain(..));
             return Err(self.failed(&error));
         }
-        let mut tx = Tx::new(&self.connection, self.rules, self.numbers, self.gate.lend(), careful);
+        let mut tx =
+            Tx::new(&self.connection, &mut self.known, self.rules, self.numbers, self.gate.lend(), careful);
         while let Some(mut command) = waiting.pop_front() {
             let ran = command.run(&mut tx);
             done.push(command);
