@@ -476,7 +476,8 @@ pub trait Store: Send + Sync + 'static {
     async fn run_reasons(&self, id: run::Id) -> Result<Vec<(Conclusion, Option<Reason>)>>;
     /// A job.
     async fn job(&self, scope: &Scope, id: job::Id) -> Result<Option<(Job, JobFacts)>>;
-    /// Jobs, newest first, made before `before`; of one run: in the order of submission, after `before`.
+    /// Jobs, those of the newest run first and in it the last one, from the one after `before`; of one run: in the order
+    /// of submission, after `before`.
     async fn jobs(
         &self,
         scope: &Scope,
