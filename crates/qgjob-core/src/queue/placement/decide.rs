@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::group::{Job, Slot, Wants};
 use super::seconds::{Seconds, moment};
-use super::{Class, GroupKey, Placement, Version};
+use super::{Class, GroupKey, Placement};
 use crate::model::{device, job};
 
 /// How many jobs of a group, or groups of a class, are looked at in one decision to find one that the device may
@@ -35,9 +35,6 @@ pub struct Run {
     pub group: GroupKey,
     /// Whether the version must be installed first.
     pub install: bool,
-    /// A version to fetch meanwhile: when this job is done there is probably nothing left of the group, and the
-    /// device would go on with this.
-    pub hint: Option<Version>,
 }
 
 /// A group that a device could take jobs of.
@@ -66,26 +63,17 @@ impl Placement {
         let classes = Arc::clone(&known.state.classes);
         let until = self.reopen_due(&classes, now);
         let warm = self.best_warm(device);
-        let cold = self.best_cold(device, None, now);
+        let cold = self.best_cold(device, now);
         let pick = match (warm, cold) {
             (None, None) => return Decision::Wait { until },
             (Some(only), None) | (None, Some(only)) => only,
             (Some(warm), Some(cold)) if self.leaves(warm, cold, now) => cold,
             (Some(warm), Some(_)) => warm,
         };
-        let first = self.may_take(device, pick.slot).next().map(|(id, job)| (id, job.predicted_s));
-        let (job, lasts_s) = first.expect("a group is picked for a job that the device may take");
-        let group = self.group(pick.slot);
-        let key = group.key;
-        let left_s = (group.pending.total_s() - lasts_s) / f64::from(group.serving + 1);
+        let first = self.may_take(device, pick.slot).next();
+        let (job, _) = first.expect("a group is picked for a job that the device may take");
         let install = warm.is_none_or(|warm| warm.slot != pick.slot);
-        let hint = match cold {
-            _ if left_s >= lasts_s => None,
-            Some(cold) if cold.slot != pick.slot => Some(cold),
-            _ => self.best_cold(device, Some(key.version), now),
-        };
-        let hint = hint.map(|next| self.group(next.slot).key.version);
-        Decision::Run(Run { job, group: key, install, hint })
+        Decision::Run(Run { job, group: self.group(pick.slot).key, install })
     }
 
     /// Decides and starts at once.
@@ -201,9 +189,9 @@ impl Placement {
 
     /// The first group in rank that wants a device and whose version this one would have to install. What turns out
     /// to be out of date on the way is put right.
-    fn best_cold(&mut self, device: device::Id, but: Option<Version>, now: f64) -> Option<Candidate> {
+    fn best_cold(&mut self, device: device::Id, now: f64) -> Option<Candidate> {
         loop {
-            let found = self.first_open(device, but, false).or_else(|| self.first_open(device, but, true))?;
+            let found = self.first_open(device, false).or_else(|| self.first_open(device, true))?;
             let key = self.group(found.slot).key;
             if self.is_over(key.org, self.classes[key.class.at()].pool) != found.over {
                 self.rebalance(key.org);
@@ -215,7 +203,7 @@ impl Placement {
         }
     }
 
-    fn first_open(&self, device: device::Id, but: Option<Version>, over: bool) -> Option<Candidate> {
+    fn first_open(&self, device: device::Id, over: bool) -> Option<Candidate> {
         let state = &self.devices.get(&device)?.state;
         let most = self.most_devices(&state.classes);
         let mut best: Option<Candidate> = None;
@@ -227,8 +215,7 @@ impl Placement {
                     break;
                 }
                 let version = self.group(rank.slot).key.version;
-                let is_cold = !state.has(version) && but != Some(version);
-                if is_cold && self.may_take(device, rank.slot).next().is_some() {
+                if !state.has(version) && self.may_take(device, rank.slot).next().is_some() {
                     best = Some(candidate);
                     break;
                 }

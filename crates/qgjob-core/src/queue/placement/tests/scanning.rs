@@ -286,12 +286,11 @@ impl Scanning {
         groups.map(order).min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))
     }
 
-    fn cold(&mut self, device: device::Id, but: Option<Version>, now: f64) -> Option<Order> {
+    fn cold(&mut self, device: device::Id, now: f64) -> Option<Order> {
         loop {
             let allow = |group: usize, state: &DeviceState| {
                 let version = self.groups[group].key.version;
                 self.groups[group].last_look.wants
-                    && Some(version) != but
                     && state.installed.iter().all(|installed| installed.version != version)
             };
             let flagged = |org, pool| self.over_at_last_look.contains(&(org, pool));
@@ -330,7 +329,7 @@ impl Scanning {
             state.installed.iter().any(|installed| installed.version == self.groups[group].key.version)
         };
         let warm = self.first(device, has, Self::key_of, |org, pool| self.is_over(org, pool));
-        let cold = self.cold(device, None, now);
+        let cold = self.cold(device, now);
         let (pick, install) = match (warm, cold) {
             (None, None) => return Decision::Wait { until },
             (Some(warm), None) => (warm, false),
@@ -346,17 +345,8 @@ impl Scanning {
                 (if leaves { cold } else { warm }, leaves)
             }
         };
-        let unstarted: f64 = self.waiting_in(pick.2).iter().map(|(_, job)| job.predicted_s).sum();
-        let serving = self.serving(pick.2).len() as f64;
-        let (job, lasts) = self.for_device(device, pick.2)[0];
-        let key = self.groups[pick.2].key;
-        let next = match cold {
-            _ if (unstarted - lasts) / (serving + 1.0) >= lasts => None,
-            Some(cold) if cold.2 != pick.2 => Some(cold),
-            _ => self.cold(device, Some(key.version), now),
-        };
-        let hint = next.map(|next| self.groups[next.2].key.version);
-        Decision::Run(Run { job, group: key, install, hint })
+        let (job, _) = self.for_device(device, pick.2)[0];
+        Decision::Run(Run { job, group: self.groups[pick.2].key, install })
     }
 
     pub(super) fn enqueue(&mut self, id: job::Id, waiting: Waiting, promoted: bool, now: f64) {

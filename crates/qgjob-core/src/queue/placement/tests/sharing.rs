@@ -100,7 +100,7 @@ fn a_paused_version_rests_for_one_org_also_for_jobs_that_come_later() {
     world.submit_for(2, 1, 1, 20.0);
     assert_eq!(world.placement.claim(device_id(1), 0.0), {
         let group = GroupKey { org: Org(2), ..world.job(1, 20.0).group };
-        Decision::Run(Run { job: job::Id(5), group, install: true, hint: None })
+        Decision::Run(Run { job: job::Id(5), group, install: true })
     });
     world.finish(1);
     world.placement.set_version_paused(Org(1), Version(1), false, 0.0);

@@ -207,20 +207,6 @@ fn a_start_that_came_to_nothing_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn whoever_runs_the_last_job_is_told_what_to_fetch_next() {
-    let mut world = World::with_devices(1);
-    world.submit(1, 1, 20.0);
-    world.submit(2, 1, 20.0);
-    let Decision::Run(run) = world.placement.decide(device_id(0), 0.0) else { panic!("jobs wait") };
-    assert_eq!((run.group.version, run.hint), (Version(1), Some(Version(2))));
-    let mut world = World::with_devices(1);
-    world.submit(1, 50, 20.0);
-    world.submit(2, 60, 20.0);
-    let Decision::Run(run) = world.placement.decide(device_id(0), 0.0) else { panic!("jobs wait") };
-    assert_eq!((run.group.version, run.hint), (Version(1), None));
-}
-
-#[test]
 fn a_device_that_waits_is_worth_asking_again_only_when_something_came_that_may_concern_it() {
     let mut world = World::with_devices(2);
     let elsewhere = world.placement.add_class(world.pool);
