@@ -5,7 +5,7 @@ mod explain;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use qgjob_core::api::agents::{ClaimReply, ClaimRequest, Lease};
 use qgjob_core::clock::Clock;
 use qgjob_core::model::attempt::Took;
 use qgjob_core::model::event::{Event, Fact};
-use qgjob_core::model::selector::Target;
 use qgjob_core::model::{agent, attempt, device, group};
 use qgjob_core::queue::board::{Board, Proposal, Waiting};
 use qgjob_core::queue::forecast::PRIOR_S;
@@ -35,6 +34,8 @@ pub struct Dispatch {
     lease: Duration,
     parameters: Parameters,
     board: Mutex<Board>,
+    /// For one `explain` at a time: it replays what waits.
+    foreseeing: tokio::sync::Mutex<()>,
     /// The id of each agent's newest claim.
     newest_claims: Mutex<HashMap<agent::Id, String>>,
     asks: mpsc::Sender<Ask>,
@@ -83,9 +84,20 @@ impl Dispatch {
         // Subscribed before the board is read, so that no event falls between the two.
         let inbox = Inbox { asks: inbox, events: store.subscribe() };
         let board = Mutex::new(read_board(&*store, &forecasts, parameters, clock.now()).await?);
-        let newest_claims = Mutex::default();
+        let (newest_claims, foreseeing) = (Mutex::default(), tokio::sync::Mutex::default());
         let inbox = Mutex::new(Some(inbox));
-        Ok(Arc::new(Self { store, clock, forecasts, lease, parameters, board, newest_claims, asks, inbox }))
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            forecasts,
+            lease,
+            parameters,
+            board,
+            foreseeing,
+            newest_claims,
+            asks,
+            inbox,
+        }))
     }
 
     /// Answers an agent's claim: leases for its free devices, or none after `wait`. A repeat of a claim whose answer
@@ -153,13 +165,14 @@ impl Dispatch {
             if stale.board || self.board().is_worn() {
                 stale = Stale { board: !self.reload().await, devices: false };
             }
-            // A board that was wrong is read anew, and what still waits is served by it.
-            for _ in 0..2 {
-                if self.serve(&mut asks).await {
-                    break;
-                }
+            let mut right = self.serve(&mut asks).await;
+            // A board that was wrong and to which nothing more is told is read anew, and what still waits is served by
+            // it; if it is wrong again, later.
+            if !right && inbox.events.is_empty() {
                 stale.board = !self.reload().await;
+                right = self.serve(&mut asks).await;
             }
+            stale.board |= !right && inbox.events.is_empty();
             self.dismiss_expired(&mut asks);
         }
     }
@@ -214,15 +227,17 @@ impl Dispatch {
                 Fact::JobQueued { group_id, .. } if !self.board().knows(*group_id) => {
                     stale.board |= !self.learn_group(*group_id).await;
                 }
-                Fact::AppVersionCreated { .. } => {
-                    let groups = self.board().without_build();
+                Fact::AppVersionCreated { app_version_id } => {
+                    let org = event.org_id.as_ref();
+                    let groups = org.map(|org| self.board().without_build(org, app_version_id));
+                    let groups = groups.unwrap_or_default();
                     for group in groups {
                         stale.board |= !self.learn_group(group).await;
                     }
                 }
                 Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => stale.devices = true,
                 Fact::AttemptEnded { took: Some(Took { group_id, install: Some(_), .. }), .. } => {
-                    predict_install(&mut self.board(), &self.forecasts, *group_id, event.at);
+                    self.predict_installs(*group_id, event.at);
                 }
                 _ => {}
             }
@@ -244,6 +259,15 @@ impl Dispatch {
             }
         }
         true
+    }
+
+    /// After an install for a group was learned from: what it says of all groups of the app.
+    fn predict_installs(&self, id: group::Id, now: Timestamp) {
+        let mut board = self.board();
+        let app = board.group(id).and_then(|group| group.build.as_ref()).map(|build| build.app_id.clone());
+        for group in app.map(|app| board.of_app(&app)).unwrap_or_default() {
+            predict_install(&mut board, &self.forecasts, group, now);
+        }
     }
 
     /// Reads the devices; answers what is stale after it.
@@ -404,11 +428,10 @@ fn put_group(board: &mut Board, forecasts: &Forecasts, row: GroupRow, now: Times
 
 /// Tells the board how long an install for a group should take, on the slowest kind of device that fits.
 fn predict_install(board: &mut Board, forecasts: &Forecasts, id: group::Id, now: Timestamp) {
-    let Some(group) = board.group(id) else { return };
-    let Some(build) = &group.build else { return };
-    let kinds: BTreeSet<Target> = board.fitting(group).map(|device| device.kind).collect();
-    let install_s = forecasts.install_s(build, kinds);
-    board.set_install_s(id, install_s, now);
+    let kinds = board.kinds(id, now);
+    let build = board.group(id).and_then(|group| group.build.as_ref());
+    let install_s = build.map(|build| forecasts.install_s(build, kinds));
+    install_s.inspect(|install_s| board.set_install_s(id, *install_s, now));
 }
 
 fn waiting(job: WaitingJob) -> Waiting {

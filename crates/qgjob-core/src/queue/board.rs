@@ -21,6 +21,7 @@ use super::placement::{self, App, Class, Concurrency, Placement, Version};
 use crate::model::build::Build;
 use crate::model::device::{self, Device};
 use crate::model::name::{AppVersionId, OrgId};
+use crate::model::selector::Target;
 use crate::model::{group, job};
 
 /// A job that waits, as the store tells it.
@@ -99,6 +100,8 @@ pub struct Board {
     later: BTreeSet<(Timestamp, job::Id)>,
     paused: HashSet<(OrgId, AppVersionId)>,
     devices: HashMap<device::Id, Device>,
+    /// The kinds of devices that meet a class.
+    kinds: HashMap<Class, BTreeSet<Target>>,
     /// Devices that asked and found nothing, and until when nothing can change for them by time alone.
     told_to_wait: HashMap<device::Id, Option<f64>>,
     /// Devices that are free and about to ask, and until when that is believed.
@@ -121,6 +124,7 @@ impl Board {
             later: BTreeSet::new(),
             paused: HashSet::new(),
             devices: HashMap::new(),
+            kinds: HashMap::new(),
             told_to_wait: HashMap::new(),
             expected: HashMap::new(),
             held_back: BTreeSet::new(),
@@ -164,9 +168,31 @@ impl Board {
         self.groups.contains_key(&id)
     }
 
-    /// Groups whose label is not bound to a build yet.
-    pub fn without_build(&self) -> Vec<group::Id> {
-        self.groups.iter().filter(|(_, group)| group.build.is_none()).map(|(id, _)| *id).collect()
+    /// Groups of a label that is not bound to a build yet.
+    pub fn without_build(&self, org: &OrgId, app_version: &AppVersionId) -> Vec<group::Id> {
+        let of_label = |group: &Group| group.key.org_id == *org && group.key.app_version_id == *app_version;
+        let waits = |group: &Group| group.build.is_none() && of_label(group);
+        self.groups.iter().filter(|(_, group)| waits(group)).map(|(id, _)| *id).collect()
+    }
+
+    /// Groups whose build is of the app.
+    pub fn of_app(&self, app_id: &str) -> Vec<group::Id> {
+        let is_of = |group: &Group| group.build.as_ref().is_some_and(|build| build.app_id == app_id);
+        self.groups.iter().filter(|(_, group)| is_of(group)).map(|(id, _)| *id).collect()
+    }
+
+    /// The kinds of devices that may take a group's jobs. Found once for each class, until devices change.
+    pub fn kinds(&mut self, id: group::Id, now: Timestamp) -> BTreeSet<Target> {
+        let Some(class) = self.numbered(id, now).map(|numbered| numbered.class) else {
+            return BTreeSet::new();
+        };
+        if let Some(known) = self.kinds.get(&class) {
+            return known.clone();
+        }
+        let Some(group) = self.groups.get(&id) else { return BTreeSet::new() };
+        let kinds: BTreeSet<Target> = self.fitting(group).map(|device| device.kind).collect();
+        self.kinds.insert(class, kinds.clone());
+        kinds
     }
 
     /// Adds a waiting job to a known group.
@@ -211,16 +237,9 @@ impl Board {
         self.placement.why(job, seconds(now))
     }
 
-    /// When a waiting job should start if all predictions come out `stretch` times as long; none if nothing foreseen
-    /// starts it, or if it is too far to see. Costs a copy of what waits and up to `most_steps` decisions for each device.
-    pub fn expected_start(
-        &self,
-        job: job::Id,
-        now: Timestamp,
-        stretch: f64,
-        most_steps: usize,
-    ) -> Option<Timestamp> {
-        self.placement.expected_start(job, seconds(now), stretch, most_steps).and_then(timestamp)
+    /// A copy of what the placement knows, to foresee with: [`expected_start`].
+    pub fn outlook(&self) -> Placement {
+        self.placement.clone()
     }
 
     /// What a group of the placement is to people: the first of the groups that are one to it.
@@ -233,7 +252,8 @@ impl Board {
 
     /// Whether so much came and went that the board should be built anew: what it numbers it never forgets.
     pub fn is_worn(&self) -> bool {
-        self.numbers.given() > WORN_AT + 4 * (self.groups.len() + self.devices.len())
+        let in_use = 4 * self.groups.len() + 2 * fleet::CAPACITY_APPS * self.devices.len();
+        self.numbers.given() > WORN_AT + in_use
     }
 
     /// Gives a waiting job to the placement, unless something holds it back.
@@ -354,6 +374,17 @@ pub fn is_up(device: &Device) -> bool {
 /// Whether the device is known to have the very bytes.
 pub fn has(device: &Device, build: &Build) -> bool {
     device.ledger.iter().any(|installed| installed.sha256 == build.sha256)
+}
+
+/// When a waiting job should start, by a copy of the placement: see [`Placement::expected_start`].
+pub fn expected_start(
+    outlook: &Placement,
+    job: job::Id,
+    now: Timestamp,
+    stretch: f64,
+    most_decisions: usize,
+) -> Option<Timestamp> {
+    outlook.expected_start(job, seconds(now), stretch, most_decisions).and_then(timestamp)
 }
 
 /// A moment as the placement counts it: seconds since 1970.

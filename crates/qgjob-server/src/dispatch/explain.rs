@@ -4,40 +4,65 @@ use jiff::{SignedDuration, Timestamp};
 use qgjob_core::api::explain::{Ahead, ExpectedStart, Why, WhyCode};
 use qgjob_core::api::queue::GroupView;
 use qgjob_core::model::device::{Device, State};
-use qgjob_core::model::job::{Job, Status};
+use qgjob_core::model::group;
+use qgjob_core::model::job::{self, Job, Status};
 use qgjob_core::model::limits::Limits;
+use qgjob_core::model::name::{AppVersionId, OrgId};
 use qgjob_core::queue::board::{self, Board, Group};
 use qgjob_core::queue::placement::{self, Reason};
 
 use super::Dispatch;
 use crate::store::Scope;
 
-/// How far the start of a job is foreseen: moments at which a device becomes free. The board is busy meanwhile.
-const MOST_STEPS: usize = 2_000;
+/// How far the start of a job is foreseen: decisions, of some microseconds each.
+const MOST_DECISIONS: usize = 50_000;
 
 impl Dispatch {
-    /// The groups with waiting or running jobs that the scope sees, those that wait longest first.
-    pub fn queue(&self, scope: &Scope, limits: &Limits) -> Vec<GroupView> {
+    /// The groups with waiting or running jobs that the scope sees, of one label if one is named, those that wait
+    /// longest first.
+    pub fn queue(&self, scope: &Scope, label: Option<&AppVersionId>, limits: &Limits) -> Vec<GroupView> {
         let board = self.board();
-        let seen = board.groups().filter(|group| scope.sees(&group.key.org_id));
+        let named = |group: &Group| label.is_none_or(|label| group.key.app_version_id == *label);
+        let seen = board.groups().filter(|group| scope.sees(&group.key.org_id) && named(group));
         let mut views: Vec<GroupView> = seen.map(|group| view(&board, limits, group)).collect();
         views.sort_by(|a, b| (a.oldest_queued_at, &a.key).cmp(&(b.oldest_queued_at, &b.key)));
         views
     }
 
+    /// How many jobs of each of an org's groups wait, and how many run.
+    pub fn counts(&self, org: &OrgId) -> Vec<(group::Key, u32, u32)> {
+        let board = self.board();
+        let of_org = board.groups().filter(|group| group.key.org_id == *org);
+        let count =
+            |group: &Group| (group.key.clone(), group.waiting.len() as u32, group.running.len() as u32);
+        of_org.map(count).collect()
+    }
+
     /// Why a scheduled or queued job waits, most important first and never empty, who is before it, and when it should
     /// start. Of orgs that the scope does not see it tells no name.
-    pub fn explain(&self, scope: &Scope, job: &Job) -> (Vec<Why>, Vec<Ahead>, Option<ExpectedStart>) {
+    pub async fn explain(&self, scope: &Scope, job: &Job) -> (Vec<Why>, Vec<Ahead>, Option<ExpectedStart>) {
         let now = self.clock.now();
         let (reasons, ahead) = self.reasons(scope, job, now);
-        let board = self.board();
-        let start = |stretch| board.expected_start(job.id, now, stretch, MOST_STEPS);
-        let expected = start(1.0).map(|likely| ExpectedStart {
-            earliest: start(0.7).map_or(likely, |earliest| earliest.min(likely)),
-            likely,
-            latest: start(1.5).map_or(likely, |latest| latest.max(likely)),
-        });
+        let expected = match job.status {
+            Status::Queued => self.expected_start(job.id, now).await,
+            _ => None,
+        };
         (reasons, ahead, expected)
+    }
+
+    /// Replayed on a copy, so that placement goes on meanwhile.
+    async fn expected_start(&self, job: job::Id, now: Timestamp) -> Option<ExpectedStart> {
+        let _one_at_a_time = self.foreseeing.lock().await;
+        let outlook = self.board().outlook();
+        let replay = move || {
+            let start = |stretch| board::expected_start(&outlook, job, now, stretch, MOST_DECISIONS);
+            start(1.0).map(|likely| ExpectedStart {
+                earliest: start(0.7).map_or(likely, |earliest| earliest.min(likely)),
+                likely,
+                latest: start(1.5).map_or(likely, |latest| latest.max(likely)),
+            })
+        };
+        tokio::task::spawn_blocking(replay).await.ok().flatten()
     }
 
     fn reasons(&self, scope: &Scope, job: &Job, now: Timestamp) -> (Vec<Why>, Vec<Ahead>) {

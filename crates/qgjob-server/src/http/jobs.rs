@@ -270,7 +270,7 @@ pub async fn explain(
     let choice = latest.and_then(|(attempt, _)| attempt.choice);
     let told = |code, detail| (vec![Why { code, detail }], Vec::new(), None);
     let (reasons, ahead, expected_start) = match job.status {
-        Status::Scheduled | Status::Queued => app.dispatch.explain(&member.scope, &job),
+        Status::Scheduled | Status::Queued => app.dispatch.explain(&member.scope, &job).await,
         Status::Running => told(WhyCode::Running, runs_where(&job, &facts)),
         Status::Completed => told(WhyCode::Ended, ended_how(&job)),
     };

@@ -16,7 +16,6 @@ use super::auth::{Admin, Member};
 use super::extract::{Body, Query};
 use super::page::{self, PageQuery};
 use super::problem::Rejection;
-use crate::store::Scope;
 
 /// An org's limits, and how many of its jobs wait and run.
 #[utoipa::path(get, path = "/orgs/{org_id}/quotas", tag = "orgs", responses((status = 200, body = OrgView)))]
@@ -72,13 +71,13 @@ async fn set(app: &App, org: &str, change: OrgChange) -> Result<Json<OrgView>, R
 }
 
 async fn view(app: &App, org_id: OrgId, limits: OrgLimits) -> Result<OrgView, Rejection> {
-    let groups = app.dispatch.queue(&Scope::Org(org_id.clone()), &app.store.limits().await?);
+    let counts = app.dispatch.counts(&org_id);
     Ok(OrgView {
         schema: "qgjob.org/v1".to_owned(),
         org_id,
         limits,
-        queued: groups.iter().map(|group| group.queued).sum(),
-        running: groups.iter().map(|group| group.running).sum(),
+        queued: counts.iter().map(|(_, queued, _)| queued).sum(),
+        running: counts.iter().map(|(_, _, running)| running).sum(),
     })
 }
 
@@ -121,12 +120,12 @@ async fn concurrency(
     let set = limits.orgs.get(org).into_iter().flat_map(|limited| &limited.concurrency);
     let mut views: BTreeMap<_, _> =
         set.map(|(name, limit)| (name.clone(), empty(org, name, *limit))).collect();
-    for group in app.dispatch.queue(&Scope::Org(org.clone()), &limits) {
-        let Some(name) = group.key.concurrency_group else { continue };
+    for (key, queued, running) in app.dispatch.counts(org) {
+        let Some(name) = key.concurrency_group else { continue };
         let limit = limits.concurrency(org, &name);
         let view = views.entry(name.clone()).or_insert_with(|| empty(org, &name, limit));
-        view.queued += group.queued;
-        view.running += group.running;
+        view.queued += queued;
+        view.running += running;
     }
     Ok(views)
 }

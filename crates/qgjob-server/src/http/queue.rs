@@ -15,7 +15,7 @@ use crate::store::Scope;
 /// Groups of jobs that wait or run, with the devices that have their build.
 #[utoipa::path(get, path = "/queue", tag = "queue", responses((status = 200, body = Vec<GroupView>)))]
 pub async fn list(State(app): State<App>, member: Member) -> Result<Json<Vec<GroupView>>, Rejection> {
-    Ok(Json(app.dispatch.queue(&member.scope, &app.store.limits().await?)))
+    Ok(Json(app.dispatch.queue(&member.scope, None, &app.store.limits().await?)))
 }
 
 /// The queue of an app version: its label, percent-encoded. A label that is not bound, not paused, and has no jobs is not
@@ -80,8 +80,7 @@ async fn set_paused(
 
 async fn view(app: &App, org_id: OrgId, app_version_id: AppVersionId) -> Result<QueueView, Rejection> {
     let limits = app.store.limits().await?;
-    let mut groups = app.dispatch.queue(&Scope::Org(org_id.clone()), &limits);
-    groups.retain(|group| group.key.app_version_id == app_version_id);
+    let groups = app.dispatch.queue(&Scope::Org(org_id.clone()), Some(&app_version_id), &limits);
     Ok(QueueView {
         schema: "qgjob.queue/v1".to_owned(),
         paused: limits.is_paused(&org_id, &app_version_id),

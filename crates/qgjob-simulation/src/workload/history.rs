@@ -130,7 +130,7 @@ impl Past {
 impl Held {
     /// How long its install took, if it made one.
     fn installed_s(&self) -> Option<f64> {
-        let install = self.install.filter(|install| install.action != InstallAction::Avoided)?;
+        let install = self.install.filter(|install| install.action.is_switch())?;
         Some((install.duration_ms as f64 / 1000.0).max(SHORTEST_S))
     }
 }

@@ -10,7 +10,7 @@ use super::{Board, is_up, seconds};
 use crate::model::device::{self, Device};
 
 /// How many apps a device is thought to hold. What it really holds its agent tells.
-const CAPACITY_APPS: usize = 64;
+pub(super) const CAPACITY_APPS: usize = 64;
 
 impl Board {
     /// Replaces what is known of the devices. Says whether the board can go on: with an org's first own device it must
@@ -21,6 +21,7 @@ impl Board {
         if !devices.iter().all(fits) {
             return false;
         }
+        self.kinds.clear();
         let mut gone = std::mem::take(&mut self.devices);
         for device in devices {
             let before = gone.remove(&device.id);

@@ -209,9 +209,13 @@ fn a_job_that_failed_on_every_phone_may_have_any() {
 fn a_label_without_a_build_waits_for_it() {
     let mut board = board(vec![phone(1, None)]);
     submit_to(&mut board, 1, key(1), None, 1..2, at(0));
-    assert_eq!((ask(&mut board, &[1], at(1)), board.without_build()), (vec![], vec![1]));
+    let group::Key { org_id, app_version_id, .. } = key(1);
+    assert_eq!(ask(&mut board, &[1], at(1)), []);
+    assert_eq!(board.without_build(&org_id, &app_version_id), [1]);
+    assert!(board.without_build(&org_id, &key(2).app_version_id).is_empty());
     board.put_group(1, key(1), Some(build(1)), 60.0, at(2));
-    assert_eq!((ask(&mut board, &[1], at(2)), board.without_build()), (vec![(1, 1)], vec![]));
+    assert_eq!(ask(&mut board, &[1], at(2)), [(1, 1)]);
+    assert!(board.without_build(&org_id, &app_version_id).is_empty());
 }
 
 #[test]

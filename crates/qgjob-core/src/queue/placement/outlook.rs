@@ -24,11 +24,10 @@ impl Placement {
     /// has a range. Of equal numbers the answer is always the same.
     ///
     /// None if the job does not wait, if nothing that will happen starts it (it is paused, no device of its class is
-    /// up), or if it does not start within `most_steps` moments at which a device becomes free or is told to ask
-    /// again.
+    /// up), or if it does not start within `most_decisions`.
     ///
-    /// Costs a copy of the placement and, for each step, the decisions of the devices that ask.
-    pub fn expected_start(&self, job: job::Id, now: f64, stretch: f64, most_steps: usize) -> Option<f64> {
+    /// Costs a copy of the placement, and the decisions.
+    pub fn expected_start(&self, job: job::Id, now: f64, stretch: f64, most_decisions: usize) -> Option<f64> {
         let mut now = moment(now);
         let group = self.group(self.jobs.get(&job).filter(|job| !job.running)?.group);
         let org_paused = self.orgs.get(&group.key.org).is_some_and(|org| org.paused);
@@ -47,7 +46,9 @@ impl Placement {
             }
         }
         let mut asking = free.clone();
-        for _ in 0..most_steps {
+        let mut left = most_decisions;
+        loop {
+            left = left.checked_sub(asking.len())?;
             for (device, decision) in placement.claim_all(&Vec::from_iter(asking), now) {
                 match decision {
                     Decision::Run(run) if run.job == job => return Some(now),
@@ -75,7 +76,6 @@ impl Placement {
             }
             asking.extend(placement.worth_asking(free.iter().copied()));
         }
-        None
     }
 }
 

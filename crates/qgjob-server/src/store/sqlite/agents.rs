@@ -126,8 +126,9 @@ pub(super) fn seen(tx: &mut Tx<'_>, now: Timestamp, seen: &Seen) -> Verb<SeenRep
 
 /// The attempts of the agent and those that hold its devices are lost.
 fn lose(tx: &mut Tx<'_>, now: Timestamp, id: agent::Id, random: u128) -> Verb<u32> {
+    // Without a word SQLite walks all attempts by their epochs.
     let sql = attempts::select(
-        "WHERE ended_at IS NULL
+        "INDEXED BY attempts_live_device WHERE ended_at IS NULL
          AND (agent_id = ?1 OR device_id IN (SELECT id FROM devices WHERE agent_id = ?1)) ORDER BY epoch",
     );
     let live = tx.all(&sql, [Bin(id.0)], attempts::read)?;
