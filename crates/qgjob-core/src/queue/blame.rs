@@ -57,13 +57,13 @@ pub struct VersionRecord {
 struct Tries {
     passed: u32,
     failed: u32,
-    /// Failures of the device's agent, which say nothing about a version.
-    agent_failed: u32,
+    /// Failures that no version can cause.
+    failed_elsewhere: u32,
 }
 
 impl Tries {
     fn rate(self) -> f64 {
-        let failed = self.failed + self.agent_failed;
+        let failed = self.failed + self.failed_elsewhere;
         f64::from(failed) / f64::from(self.passed + failed).max(1.0)
     }
 
@@ -87,10 +87,10 @@ impl VersionRecord {
         self.share_of(device)
     }
 
-    /// The device's agent could not do its part. Answers the device's share of the blame as [`VersionRecord::failed`] does,
-    /// and does not make the version broken.
-    pub fn failed_by_agent(&mut self, device: device::Id) -> f64 {
-        self.tries.entry(device).or_default().agent_failed += 1;
+    /// The device's agent could not do its part, or the device left. Answers the device's share of the blame as
+    /// [`VersionRecord::failed`] does, and does not make the version broken.
+    pub fn failed_elsewhere(&mut self, device: device::Id) -> f64 {
+        self.tries.entry(device).or_default().failed_elsewhere += 1;
         self.share_of(device)
     }
 
@@ -121,7 +121,7 @@ impl VersionRecord {
         failed_on >= BROKEN_ON_DEVICES && rates / tried_on as f64 > BROKEN_RATE
     }
 
-    /// On how many devices it failed, and how many tried it; failures of agents are not counted.
+    /// On how many devices it failed, and how many tried it; failures that no version can cause are not counted.
     pub fn devices(&self) -> (usize, usize) {
         let tried = self.tries.values().filter(|tries| tries.version_rate().is_some());
         (self.tries.values().filter(|tries| tries.failed > 0).count(), tried.count())
@@ -312,11 +312,11 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_agents_excuse_devices_but_do_not_break_a_version() {
+    fn failures_that_no_version_can_cause_excuse_devices_but_do_not_break_a_version() {
         let mut version = VersionRecord::default();
-        (0..9).for_each(|device| _ = version.failed_by_agent(on(device)));
+        (0..9).for_each(|device| _ = version.failed_elsewhere(on(device)));
         assert!(!version.is_broken() && version.devices() == (0, 0));
-        assert_eq!(version.failed_by_agent(on(9)), 0.0, "whatever it is, it is not this device alone");
+        assert_eq!(version.failed_elsewhere(on(9)), 0.0, "whatever it is, it is not this device alone");
     }
 
     #[test]

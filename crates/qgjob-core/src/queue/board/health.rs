@@ -63,7 +63,8 @@ pub(super) struct End<'a> {
 enum Fault {
     Install,
     Device,
-    Agent,
+    /// The agent, a cable, the power: not the build.
+    Elsewhere,
 }
 
 impl End<'_> {
@@ -77,7 +78,7 @@ impl End<'_> {
         let fault = match reason {
             Reason::InstallFault => Fault::Install,
             Reason::DeviceFault | Reason::BuildMismatch => Fault::Device,
-            Reason::AgentFault => Fault::Agent,
+            Reason::AgentFault => Fault::Elsewhere,
             _ => return None,
         };
         Some((fault, reason))
@@ -267,15 +268,19 @@ impl Board {
         at: Timestamp,
     ) {
         let may_go = self.may_quarantine(device, at);
-        let name = self.devices.get(&device).map_or_else(|| device.to_string(), |device| device.name.clone());
+        let known = self.devices.get(&device);
+        let name = known.map_or_else(|| device.to_string(), |known| known.name.clone());
+        // One that is gone was unplugged or lost its power, and perhaps many with it: no build did that.
+        let is_gone = known.is_some_and(|known| known.state == device::State::Offline);
+        let fault = if is_gone { Fault::Elsewhere } else { fault };
         let build = self.health.builds.of(key.clone());
         let blame = match fault {
             Fault::Install => build.record.failed_to_install(device),
             Fault::Device => build.record.failed(device),
-            Fault::Agent => build.record.failed_by_agent(device),
+            Fault::Elsewhere => build.record.failed_elsewhere(device),
         };
-        let breaks = fault != Fault::Agent && is_bad(&build.record);
-        if fault != Fault::Agent {
+        let breaks = fault != Fault::Elsewhere && is_bad(&build.record);
+        if fault != Fault::Elsewhere {
             let seen: String = detail.lines().next().unwrap_or_default().chars().take(SEEN).collect();
             build.seen.insert(device, format!("{name} {reason} ({seen})"));
         }

@@ -267,6 +267,28 @@ fn agents_that_fail_break_no_build() {
 }
 
 #[test]
+fn a_phone_that_is_alone_shares_the_blame_with_the_build() {
+    let mut board = board(phones(1));
+    let failures = (1..9).find(|now| {
+        fails(&mut board, 1, 1, at(*now));
+        !board.take_rulings().is_empty()
+    });
+    assert_eq!(failures, Some(5));
+}
+
+#[test]
+fn a_hub_without_power_breaks_no_build() {
+    let mut board = board(phones(9));
+    submit(&mut board, 1, 1..2, at(0));
+    board.put_devices(
+        phones(9).into_iter().map(|phone| Device { state: State::Offline, ..phone }).collect(),
+        at(9),
+    );
+    (1..=9).for_each(|device| fails(&mut board, 1, device, at(10)));
+    assert_eq!(board.take_rulings(), []);
+}
+
+#[test]
 fn a_build_of_another_org_is_another_build() {
     let mut board = board(phones(4));
     let theirs = group::Key { org_id: "other".parse().unwrap(), ..key(1) };
