@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use qgjob_core::api::agents::{ClaimReply, ClaimRequest, Lease};
 use qgjob_core::clock::Clock;
 use qgjob_core::model::attempt::Took;
+use qgjob_core::model::device::Quarantine;
 use qgjob_core::model::event::{Event, Fact};
-use qgjob_core::model::{agent, attempt, device, group};
-use qgjob_core::queue::board::{Board, Proposal, Waiting};
+use qgjob_core::model::{agent, attempt, device, group, job};
+use qgjob_core::queue::board::{Board, Health, Proposal, Ruling, Waiting};
 use qgjob_core::queue::forecast::PRIOR_S;
 use qgjob_core::queue::placement::Parameters;
 use tokio::sync::broadcast::error::RecvError;
@@ -65,7 +66,10 @@ struct Stale {
     devices: bool,
 }
 
-/// The pause before another try to read what is stale.
+/// Jobs that are given up in one call, so that others do not wait for long.
+const GIVEN_UP_AT_ONCE: usize = 500;
+
+/// The pause before another try to read what is stale, or to carry out what the store could not.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
 impl Dispatch {
@@ -83,7 +87,8 @@ impl Dispatch {
         let (asks, inbox) = mpsc::channel(1024);
         // Subscribed before the board is read, so that no event falls between the two.
         let inbox = Inbox { asks: inbox, events: store.subscribe() };
-        let board = Mutex::new(read_board(&*store, &forecasts, parameters, clock.now()).await?);
+        let board =
+            Mutex::new(read_board(&*store, &forecasts, parameters, Health::default(), clock.now()).await?);
         let (newest_claims, foreseeing) = (Mutex::default(), tokio::sync::Mutex::default());
         let inbox = Mutex::new(Some(inbox));
         Ok(Arc::new(Self {
@@ -132,9 +137,10 @@ impl Dispatch {
         let Some(mut inbox) = self.lock_inbox().take() else { return };
         let mut asks: Vec<Ask> = Vec::new();
         let mut stale = Stale::default();
+        let mut rulings: Vec<Ruling> = Vec::new();
         loop {
             asks.retain(|ask| !ask.reply.is_closed());
-            let wake_at = match stale.board || stale.devices {
+            let wake_at = match stale.board || stale.devices || !rulings.is_empty() {
                 true => Instant::now() + READ_AGAIN,
                 false => self.next_wake(&asks),
             };
@@ -165,6 +171,7 @@ impl Dispatch {
             if stale.board || self.board().is_worn() {
                 stale = Stale { board: !self.reload().await, devices: false };
             }
+            self.carry_out(&mut rulings).await;
             let mut right = self.serve(&mut asks).await;
             // A board that was wrong and to which nothing more is told is read anew, and what still waits is served by
             // it; if it is wrong again, later.
@@ -173,8 +180,48 @@ impl Dispatch {
                 right = self.serve(&mut asks).await;
             }
             stale.board |= !right && inbox.events.is_empty();
+            self.carry_out(&mut rulings).await;
             self.dismiss_expired(&mut asks);
         }
+    }
+
+    /// Tells the store what the board decided about devices and builds. What it could not take stays in `rulings`.
+    async fn carry_out(&self, rulings: &mut Vec<Ruling>) {
+        rulings.extend(self.board().take_rulings());
+        while let Some(ruling) = rulings.first() {
+            let done = match ruling {
+                Ruling::Quarantine { device, quarantine } => self.quarantine(*device, quarantine).await,
+                Ruling::GiveUp { jobs, detail } => self.give_up(jobs, detail).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "cannot carry out what was decided about a device or a build; it is tried again");
+                return;
+            }
+            rulings.remove(0);
+        }
+    }
+
+    async fn quarantine(&self, id: device::Id, quarantine: &Quarantine) -> store::Result<()> {
+        match self.store.set_device_quarantine(self.clock.now(), id, quarantine.clone()).await? {
+            Ok(device) if quarantine.is_in_force() => {
+                tracing::warn!(
+                    device = device.name,
+                    note = quarantine.note(&device.name),
+                    "a device is quarantined"
+                );
+            }
+            Ok(device) => tracing::info!(device = device.name, "a device has left its quarantine"),
+            Err(refusal) => tracing::info!(device = %id, %refusal, "a quarantine was refused"),
+        }
+        Ok(())
+    }
+
+    async fn give_up(&self, jobs: &[job::Id], detail: &str) -> store::Result<()> {
+        for some in jobs.chunks(GIVEN_UP_AT_ONCE) {
+            self.store.give_up(self.clock.now(), some.to_vec(), detail).await?;
+        }
+        tracing::warn!(jobs = jobs.len(), detail, "jobs were given up");
+        Ok(())
     }
 
     /// The board, for looking.
@@ -285,7 +332,8 @@ impl Dispatch {
     }
 
     async fn reload(&self) -> bool {
-        match read_board(&*self.store, &self.forecasts, self.parameters, self.clock.now()).await {
+        let health = self.board().health();
+        match read_board(&*self.store, &self.forecasts, self.parameters, health, self.clock.now()).await {
             Ok(board) => {
                 *self.board() = board;
                 true
@@ -398,9 +446,11 @@ async fn read_board(
     store: &dyn Store,
     forecasts: &Forecasts,
     parameters: Parameters,
+    health: Health,
     now: Timestamp,
 ) -> store::Result<Board> {
     let mut board = Board::new(parameters, store.devices(&Scope::All).await?, now);
+    board.put_health(health);
     for (org, limits) in &store.limits().await?.orgs {
         board.put_limits(org, limits, now);
     }

@@ -19,7 +19,7 @@ use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
 use qgjob_core::model::attempt::{self, Attempt, Choice, Epoch, Install, Phase, Took};
 use qgjob_core::model::build::AppVersion;
-use qgjob_core::model::device::{self, Device};
+use qgjob_core::model::device::{self, Device, Quarantine};
 use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::evidence::Evidence;
 use qgjob_core::model::group;
@@ -439,13 +439,24 @@ pub trait Store: Send + Sync + 'static {
     async fn blob(&self, org: &OrgId, sha256: Sha256) -> Result<Option<u64>>;
     /// Binds a label to a build. Repeating it is harmless; another build is refused.
     async fn bind_app_version(&self, app_version: AppVersion) -> Result<Answer<AppVersion>>;
-    /// Drains or enables a device.
+    /// Drains or enables a device. Enabling ends its quarantine, too.
     async fn set_device_drained(
         &self,
         now: Timestamp,
         device: device::Id,
         drained: bool,
     ) -> Result<Answer<Device>>;
+    /// Notes that a device is in quarantine, or that its quarantine is over. One that is older than the device's latest, or
+    /// known already, changes nothing.
+    async fn set_device_quarantine(
+        &self,
+        now: Timestamp,
+        device: device::Id,
+        quarantine: Quarantine,
+    ) -> Result<Answer<Device>>;
+    /// Ends waiting jobs as errored, because their build is broken; `detail` says to people what was seen. Jobs that do not
+    /// wait are left alone.
+    async fn give_up(&self, now: Timestamp, jobs: Vec<job::Id>, detail: &str) -> Result<Vec<Answer<()>>>;
     /// Drains or enables an agent.
     async fn set_agent_draining(
         &self,

@@ -78,7 +78,7 @@ pub enum WhyCode {
     BuildMissing,
     /// No device that is known fits.
     NoMatchingDevice,
-    /// Devices fit, but none is online.
+    /// Devices fit, but none takes jobs: they are offline, drained or quarantined.
     MatchingDevicesOffline,
     /// Devices fit, but all are busy.
     MatchingDevicesBusy,
@@ -94,6 +94,8 @@ pub enum WhyCode {
     OrgOverShare,
     /// It failed on the devices that are free; another one is to run it.
     DevicesAvoided,
+    /// Devices fit that are not asked for a while, because attempts on them failed for reasons other than the tests.
+    DevicesRest,
     /// Other groups get a device first.
     GroupsAhead,
     /// Jobs of its own group are before it.

@@ -55,6 +55,8 @@ pub struct Attempt {
 pub enum Choice {
     /// The device had the build.
     HadBuild,
+    /// The device had to prove itself after its quarantine, with a job of a build that does well on others.
+    Probe,
     /// No device worked for the job's group, so one had to install the build.
     Unserved,
     /// Devices worked for the group, and enough work was left for one more install.

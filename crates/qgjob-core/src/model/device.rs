@@ -44,6 +44,9 @@ pub struct Device {
     pub ledger: Vec<Installed>,
     /// The attempt that holds it.
     pub attempt_id: Option<attempt::Id>,
+    /// Its latest quarantine, if it ever was in one.
+    #[serde(default)]
+    pub quarantine: Option<Quarantine>,
     /// When its agent last reported it.
     pub seen_at: Timestamp,
 }
@@ -60,8 +63,56 @@ pub enum State {
     Offline,
     /// Taken out by an operator; finishes what it runs.
     Drained,
+    /// Taken out by the server: it failed too often for reasons of its own. When its time is over it gets one job as a
+    /// probe.
+    Quarantined,
 }
-words!(State, "device state", Idle => "idle", Busy => "busy", Offline => "offline", Drained => "drained");
+words!(State, "device state", Idle => "idle", Busy => "busy", Offline => "offline", Drained => "drained",
+    Quarantined => "quarantined");
+
+/// A time in which a device gets no jobs, and after it the proof that it was enough.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Quarantine {
+    /// The end of the attempt that led to it.
+    pub since: Timestamp,
+    /// Until then it gets nothing; after that one job as a probe.
+    pub until: Timestamp,
+    /// 1 for the first; each further one lasts twice as long, up to 160 min.
+    pub in_a_row: u32,
+    /// What was held against the device, for people.
+    pub evidence: String,
+    /// When a probe passed or an operator enabled the device; none while it is in force.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Quarantine {
+    /// Whether the device has not proved itself since.
+    pub fn is_in_force(&self) -> bool {
+        self.ended_at.is_none()
+    }
+
+    /// Whether the device may not even have a probe.
+    pub fn keeps_out(&self, now: Timestamp) -> bool {
+        self.is_in_force() && now < self.until
+    }
+
+    /// Whether it is news of a device whose latest quarantine is `known`: it is younger, or it is the same and now over.
+    pub fn is_news_after(&self, known: Option<&Self>) -> bool {
+        match known {
+            None => true,
+            Some(known) if known.since == self.since => known.is_in_force() && !self.is_in_force(),
+            Some(known) => known.since < self.since,
+        }
+    }
+
+    /// What to know about it, and how to end it, for people.
+    pub fn note(&self, device: &str) -> String {
+        format!(
+            "{}; no jobs until {:.0}, then one as a probe; `qgjob device enable {device}` ends this",
+            self.evidence, self.until
+        )
+    }
+}
 
 /// One line of the install ledger: these bytes are on the device, and this is how that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

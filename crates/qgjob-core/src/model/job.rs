@@ -164,6 +164,8 @@ pub enum Reason {
     DeviceFault,
     /// The app could not be installed.
     InstallFault,
+    /// The build failed on so many devices, for reasons other than its tests, that it is not tried any more.
+    BrokenBuild,
     /// The build on the device is not the job's build.
     BuildMismatch,
     /// The agent could not do its part: disk full, no Node, Appium would not start.
@@ -178,7 +180,7 @@ pub enum Reason {
 words!(Reason, "reason", TestsPassed => "tests_passed", TestsFailed => "tests_failed", TestsSkipped => "tests_skipped",
     NoTests => "no_tests", LoadError => "load_error", ProjectInvalid => "project_invalid", Timeout => "timeout",
     QueueDeadline => "queue_deadline", Cancelled => "cancelled", LeaseLost => "lease_lost", Released => "released",
-    DeviceFault => "device_fault", InstallFault => "install_fault", BuildMismatch => "build_mismatch",
+    DeviceFault => "device_fault", InstallFault => "install_fault", BrokenBuild => "broken_build", BuildMismatch => "build_mismatch",
     AgentFault => "agent_fault", RunnerCrashed => "runner_crashed", ReportUnreadable => "report_unreadable",
     ReportContradicts => "report_contradicts");
 

@@ -3,8 +3,8 @@
 //! spoil a hundred jobs because it is free again every 8 s.
 //!
 //! The numbers come from the project's own simulations: with 5 % of versions broken, a quarantine that looks at the
-//! device alone put some 1,300 healthy devices out; with these rules none. Times are `f64` seconds since any fixed
-//! origin; only failures for infrastructure reasons are noted, and passes.
+//! device alone put some 1,300 healthy devices out; with these rules none. [`super::board`] applies them. Times are
+//! `f64` seconds since any fixed origin; only failures for infrastructure reasons are noted, and passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,11 +57,20 @@ pub struct VersionRecord {
 struct Tries {
     passed: u32,
     failed: u32,
+    /// Failures that no version can cause.
+    failed_elsewhere: u32,
 }
 
 impl Tries {
     fn rate(self) -> f64 {
-        f64::from(self.failed) / f64::from(self.passed + self.failed).max(1.0)
+        let failed = self.failed + self.failed_elsewhere;
+        f64::from(failed) / f64::from(self.passed + failed).max(1.0)
+    }
+
+    /// The rate of failures that may be the version's; none if nothing speaks for or against it.
+    fn version_rate(self) -> Option<f64> {
+        let tried = self.passed + self.failed;
+        (tried > 0).then(|| f64::from(self.failed) / f64::from(tried))
     }
 }
 
@@ -74,12 +83,29 @@ impl VersionRecord {
     /// An attempt on a device ended for infrastructure reasons. Answers how much of the blame is the device's, 0 to 1:
     /// the less, the more often the version fails on other devices, too.
     pub fn failed(&mut self, device: device::Id) -> f64 {
+        self.tries.entry(device).or_default().failed += 1;
+        self.share_of(device)
+    }
+
+    /// The device's agent could not do its part, or the device left. Answers the device's share of the blame as
+    /// [`VersionRecord::failed`] does, and does not make the version broken.
+    pub fn failed_elsewhere(&mut self, device: device::Id) -> f64 {
+        self.tries.entry(device).or_default().failed_elsewhere += 1;
+        self.share_of(device)
+    }
+
+    /// How much of the blame for a failure is the device's, by what the others say.
+    fn share_of(&self, device: device::Id) -> f64 {
         let others = self.tries.iter().filter(|(other, _)| **other != device);
         let (devices, rates) = others.fold((1.0, ASSUMED_FAILURE_RATE), |(devices, rates), (_, tries)| {
             (devices + 1.0, rates + tries.rate())
         });
-        self.tries.entry(device).or_default().failed += 1;
         (1.0 - rates / devices / VERSION_TAKES_ALL_AT).max(0.0)
+    }
+
+    /// Whether other devices speak for the version: if it fails on this one, that is more the device's doing.
+    pub fn does_well_besides(&self, device: device::Id) -> bool {
+        self.share_of(device) > VersionRecord::default().share_of(device)
     }
 
     /// A device failed to install it. Answers the device's share of the blame as [`VersionRecord::failed`] does.
@@ -90,9 +116,15 @@ impl VersionRecord {
 
     /// Whether the version is to blame wherever it runs: its jobs should not be tried again.
     pub fn is_broken(&self) -> bool {
-        let failed_on = self.tries.values().filter(|tries| tries.failed > 0).count();
-        let rates: f64 = self.tries.values().map(|tries| tries.rate()).sum();
-        failed_on >= BROKEN_ON_DEVICES && rates / self.tries.len() as f64 > BROKEN_RATE
+        let (failed_on, tried_on) = self.devices();
+        let rates: f64 = self.tries.values().filter_map(|tries| tries.version_rate()).sum();
+        failed_on >= BROKEN_ON_DEVICES && rates / tried_on as f64 > BROKEN_RATE
+    }
+
+    /// On how many devices it failed, and how many tried it; failures that no version can cause are not counted.
+    pub fn devices(&self) -> (usize, usize) {
+        let tried = self.tries.values().filter(|tries| tries.version_rate().is_some());
+        (self.tries.values().filter(|tries| tries.failed > 0).count(), tried.count())
     }
 
     /// Whether no device can install it: its jobs should end.
@@ -173,6 +205,22 @@ impl DeviceRecord {
         self.out_until = Some(now + lasts);
         self.must_prove_itself = true;
         now + lasts
+    }
+
+    /// Goes on from what was kept of the latest quarantine: the how manieth in a row it is, when it ends or ended, and whether
+    /// it is still in force. What the device did before is forgotten.
+    pub fn resume(&mut self, in_a_row: u32, until: f64, in_force: bool) {
+        *self = Self {
+            quarantines: in_a_row,
+            out_until: Some(until),
+            must_prove_itself: in_force,
+            ..Self::default()
+        };
+    }
+
+    /// Quarantines in a row.
+    pub fn quarantines(&self) -> u32 {
+        self.quarantines
     }
 
     /// What may be given to the device.
@@ -264,6 +312,24 @@ mod tests {
     }
 
     #[test]
+    fn failures_that_no_version_can_cause_excuse_devices_but_do_not_break_a_version() {
+        let mut version = VersionRecord::default();
+        (0..9).for_each(|device| _ = version.failed_elsewhere(on(device)));
+        assert!(!version.is_broken() && version.devices() == (0, 0));
+        assert_eq!(version.failed_elsewhere(on(9)), 0.0, "whatever it is, it is not this device alone");
+    }
+
+    #[test]
+    fn a_version_does_well_when_other_devices_say_so() {
+        let mut version = VersionRecord::default();
+        version.passed(on(1));
+        assert!(!version.does_well_besides(on(1)), "nobody else has tried it");
+        assert!(version.does_well_besides(on(2)));
+        version.failed(on(3));
+        assert!(!version.does_well_besides(on(2)));
+    }
+
+    #[test]
     fn a_device_goes_after_a_few_failures_that_are_its_own_and_not_for_those_of_a_version() {
         let mut bad = record(3);
         let failures = (1..10).find(|_| bad.failed(1.0));
@@ -298,6 +364,17 @@ mod tests {
         assert_eq!(minutes, [10.0, 20.0, 40.0, 80.0, 160.0, 160.0]);
         now += FORGIVEN_AFTER_S + 1.0;
         assert_eq!(device.quarantine(now) - now, 600.0);
+    }
+
+    #[test]
+    fn what_was_kept_of_a_quarantine_goes_on() {
+        let mut device = record(9);
+        device.resume(2, 100.0, true);
+        assert_eq!(device.standing(99.0), Standing::Out { until: 100.0 });
+        assert!(device.failed(1.0), "it has to prove itself");
+        assert_eq!((device.quarantine(100.0), device.quarantines()), (100.0 + 2400.0, 3));
+        device.resume(3, 2500.0, false);
+        assert_eq!(device.standing(200.0), Standing::Trusted);
     }
 
     #[test]

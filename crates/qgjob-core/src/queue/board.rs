@@ -4,6 +4,7 @@
 
 mod events;
 mod fleet;
+mod health;
 mod limits;
 mod numbers;
 mod propose;
@@ -14,6 +15,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+pub use self::health::{Health, Ruling};
 pub use self::propose::Proposal;
 
 use self::numbers::Numbers;
@@ -48,7 +50,7 @@ pub struct Waiting {
 enum Place {
     /// It waits, and may start.
     Ready,
-    /// It waits, and may not start yet: a backoff, a missing build, a paused app version.
+    /// It waits, and may not start yet: a backoff, a missing or broken build, a paused app version.
     Aside,
     /// A device runs it.
     Runs(device::Id),
@@ -108,6 +110,9 @@ pub struct Board {
     expected: HashMap<device::Id, Timestamp>,
     /// Devices that found what an expected one has installed.
     held_back: BTreeSet<device::Id>,
+    health: Health,
+    /// When the first of the devices that asked while they rested may be asked again.
+    first_rested: Option<Timestamp>,
 }
 
 /// After so many more numbers than are in use, the board is worth building anew.
@@ -128,6 +133,8 @@ impl Board {
             told_to_wait: HashMap::new(),
             expected: HashMap::new(),
             held_back: BTreeSet::new(),
+            health: Health::default(),
+            first_rested: None,
         };
         board.expect(devices.iter().filter(|device| is_up(device)).map(|device| device.id), now);
         board.put_devices(devices, now);
@@ -259,12 +266,15 @@ impl Board {
     /// Gives a waiting job to the placement, unless something holds it back.
     fn make_ready(&mut self, id: job::Id, now: Timestamp) {
         let Some(job) = self.jobs.get(&id).filter(|job| job.place == Place::Aside) else { return };
-        if let Some(due) = job.waiting.not_before.filter(|due| *due > now) {
-            self.later.insert((due, id));
+        let Some(group) = self.groups.get(&job.waiting.group) else { return };
+        if group.build.is_none() || self.is_paused(&group.key) {
             return;
         }
-        let Some(group) = self.groups.get(&job.waiting.group) else { return };
-        if group.build.is_some() && !self.is_paused(&group.key) {
+        if self.is_broken(group, now) {
+            self.give_up(id);
+        } else if let Some(due) = job.waiting.not_before.filter(|due| *due > now) {
+            self.later.insert((due, id));
+        } else {
             self.enqueue(id, now);
         }
     }

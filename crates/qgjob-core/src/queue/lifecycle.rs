@@ -37,6 +37,8 @@ pub enum Command<'a> {
     Cancel,
     /// Its queue deadline has passed.
     GiveUpWaiting,
+    /// Its build fails wherever it runs.
+    GiveUpOnBuild,
 }
 
 /// What changes.
@@ -70,6 +72,7 @@ impl Command<'_> {
             Self::End { .. } => "end an attempt of",
             Self::Cancel => "cancel",
             Self::GiveUpWaiting => "give up waiting for",
+            Self::GiveUpOnBuild => "give up on the build of",
         }
     }
 }
@@ -88,7 +91,7 @@ pub fn answer(
     use Status::{Completed, Queued, Running, Scheduled};
     let refused = Err(Refusal::WrongStatus { command: command.name(), status: state.status });
     let cancelled = Change::Complete { conclusion: Conclusion::Cancelled, reason: Reason::Cancelled };
-    let gave_up = Change::Complete { conclusion: Conclusion::Errored, reason: Reason::QueueDeadline };
+    let gave_up = |reason| Change::Complete { conclusion: Conclusion::Errored, reason };
     match (state.status, command) {
         (Scheduled, Command::Due) => Ok(Change::Queue { not_before: None, budget: state.budget.clone() }),
         (Queued, Command::Claim) => Ok(Change::Start),
@@ -104,9 +107,12 @@ pub fn answer(
         (Completed, Command::End { .. }) => Ok(Change::Keep),
         (Scheduled | Queued | Running, Command::Cancel) => Ok(cancelled),
         (Completed, Command::Cancel) if state.conclusion == Some(Conclusion::Cancelled) => Ok(Change::Keep),
-        (Scheduled | Queued, Command::GiveUpWaiting) => Ok(gave_up),
+        (Scheduled | Queued, Command::GiveUpWaiting) => Ok(gave_up(Reason::QueueDeadline)),
         // The deadline limits the wait for a device, and this job has one.
         (Running | Completed, Command::GiveUpWaiting) => Ok(Change::Keep),
+        (Queued, Command::GiveUpOnBuild) => Ok(gave_up(Reason::BrokenBuild)),
+        // What is not due or runs may yet show that the build is better than thought.
+        (Scheduled | Running | Completed, Command::GiveUpOnBuild) => Ok(Change::Keep),
         (Queued | Running | Completed, Command::Due)
         | (Scheduled | Running | Completed, Command::Claim)
         | (Scheduled | Queued, Command::End { .. })
@@ -179,6 +185,7 @@ mod tests {
             ["cancelled", "cancelled", "cancelled", "keep"]
         );
         assert_eq!(table(Command::GiveUpWaiting, Conclusion::Passed), ["errored", "errored", "keep", "keep"]);
+        assert_eq!(table(Command::GiveUpOnBuild, Conclusion::Passed), ["keep", "errored", "keep", "keep"]);
     }
 
     #[test]
@@ -197,6 +204,7 @@ mod tests {
             Command::End { judgement: &passed, device: device::Id(1) },
             Command::Cancel,
             Command::GiveUpWaiting,
+            Command::GiveUpOnBuild,
         ] {
             let answer = answer(&done, command, &Backoff::default(), now, 0);
             assert!(matches!(answer, Ok(Change::Keep) | Err(_)), "{command:?} gave {answer:?}");

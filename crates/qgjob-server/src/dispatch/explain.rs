@@ -80,7 +80,7 @@ impl Dispatch {
         let why = board.why(job.id, now);
         if reasons.is_empty() {
             reasons = match &why {
-                Some(why) => told(&board, group, job, why),
+                Some(why) => told(&board, group, job, why, now),
                 None => vec![because(WhyCode::AboutToStart, "a device is about to start it".to_owned())],
             };
         }
@@ -137,10 +137,14 @@ fn held_back(board: &Board, group: &Group, job: &Job, now: Timestamp) -> Vec<Why
 }
 
 /// What the placement says, with names.
-fn told(board: &Board, group: &Group, job: &Job, why: &placement::Why) -> Vec<Why> {
+fn told(board: &Board, group: &Group, job: &Job, why: &placement::Why, now: Timestamp) -> Vec<Why> {
     let fitting: Vec<&Device> = board.fitting(group).collect();
-    let mut reasons: Vec<Why> =
-        why.reasons.iter().map(|reason| in_words(reason, group, job, &fitting)).collect();
+    let rests = |device: &&Device| board.rests_until(device.id, now).is_some();
+    let mut idle = fitting.iter().copied().filter(|device| device.state == State::Idle);
+    let nobody_is_free = idle.all(|device| rests(&device));
+    let holds = |reason: &&Reason| !(nobody_is_free && matches!(reason, Reason::Free { .. }));
+    let told = why.reasons.iter().filter(holds).map(|reason| in_words(reason, group, job, &fitting));
+    let mut reasons: Vec<Why> = resting(board, &fitting, now).into_iter().chain(told).collect();
     if why.groups_ahead > 0 {
         reasons.push(because(
             WhyCode::GroupsAhead,
@@ -154,6 +158,17 @@ fn told(board: &Board, group: &Group, job: &Job, why: &placement::Why) -> Vec<Wh
         ));
     }
     reasons
+}
+
+/// Devices that are up and not asked for a while, because they failed.
+fn resting(board: &Board, fitting: &[&Device], now: Timestamp) -> Option<Why> {
+    let up = fitting.iter().filter(|device| board::is_up(device));
+    let rests = up.filter_map(|device| Some((device, board.rests_until(device.id, now)?)));
+    let mut names: Vec<String> =
+        rests.map(|(device, until)| format!("{} until {until:.0}", device.name)).collect();
+    names.sort_unstable();
+    let detail = || format!("after failures that are no verdict rests {}", names.join(", "));
+    (!names.is_empty()).then(|| because(WhyCode::DevicesRest, detail()))
 }
 
 fn in_words(reason: &Reason, group: &Group, job: &Job, fitting: &[&Device]) -> Why {
@@ -180,7 +195,12 @@ fn in_words(reason: &Reason, group: &Group, job: &Job, fitting: &[&Device]) -> W
             because(WhyCode::ConcurrencyFull, detail)
         }
         Reason::NoDeviceUp { .. } => {
-            let all = fitting.iter().map(|device| format!("{} is {}", device.name, device.state));
+            let all = fitting.iter().map(|device| match &device.quarantine {
+                Some(own) if device.state == State::Quarantined => {
+                    format!("{} is quarantined until {:.0}", device.name, own.until)
+                }
+                _ => format!("{} is {}", device.name, device.state),
+            });
             let mut all: Vec<String> = all.collect();
             all.sort_unstable();
             because(WhyCode::MatchingDevicesOffline, all.join(", "))

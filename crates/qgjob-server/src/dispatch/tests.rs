@@ -1,10 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qgjob_core::api::agents::{ClaimReply, ClaimRequest, ReportedDevice};
+use jiff::SignedDuration;
+use qgjob_core::api::agents::{ClaimReply, ClaimRequest, Lease, ReportedDevice};
+use qgjob_core::api::explain::WhyCode;
 use qgjob_core::api::runs::{JobOptions, NewRun};
-use qgjob_core::clock::{Clock, SystemClock};
+use qgjob_core::clock::{Clock, SteppedClock, SystemClock};
 use qgjob_core::model::build::{AppVersion, Build};
+use qgjob_core::model::evidence::{Evidence, Exit, Fault, Report as RunnerReport, Stop};
+use qgjob_core::model::job::{Conclusion, Job, Reason};
 use qgjob_core::model::selector::{Platform, Target};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{self, Kind, Token};
@@ -15,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Dispatch;
 use crate::forecasts::Forecasts;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Report, Rules, Seen, Store, Submission};
+use crate::store::{JobFilter, Report, Rules, Scope, Seen, Store, Submission};
 
 const LEASE: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(20);
@@ -23,6 +27,7 @@ const LONG: Duration = Duration::from_secs(20);
 struct Rack {
     store: Arc<dyn Store>,
     dispatch: Arc<Dispatch>,
+    clock: Arc<dyn Clock>,
     agent: agent::Id,
     stop: CancellationToken,
     _folder: tempfile::TempDir,
@@ -41,10 +46,14 @@ fn id() -> u128 {
 impl Rack {
     /// One agent, and a bundle and two builds that may be used.
     async fn new() -> Self {
+        Self::at(Arc::new(SystemClock)).await
+    }
+
+    async fn at(clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> =
             Arc::new(Sqlite::open(&folder.path().join("db"), Rules::default()).unwrap());
-        let now = SystemClock.now();
+        let now = clock.now();
         let org = "qualgent".parse().unwrap();
         store.add_blob(now, &org, Sha256([9; 32]), 1).await.unwrap();
         for version in [1, 2] {
@@ -85,14 +94,15 @@ impl Rack {
         let session = (token(Kind::Agent, Some(agent)), Sha256([8; 32]));
         store.register_agent(now, Sha256([7; 32]), registered, session).await.unwrap().unwrap();
         let forecasts = Forecasts::start(store.clone()).await.unwrap();
-        let (clock, numbers) = (Arc::new(SystemClock), Parameters::default());
-        let dispatch = Dispatch::start(store.clone(), clock, forecasts, LEASE, numbers).await.unwrap();
+        let numbers = Parameters::default();
+        let dispatch =
+            Dispatch::start(store.clone(), clock.clone(), forecasts, LEASE, numbers).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn({
             let (dispatch, stop) = (dispatch.clone(), stop.clone());
             async move { dispatch.run(stop).await }
         });
-        Self { store, dispatch, agent, stop, _folder: folder }
+        Self { store, dispatch, clock, agent, stop, _folder: folder }
     }
 
     async fn devices(&self, serials: &[&str]) -> Vec<device::Id> {
@@ -116,7 +126,7 @@ impl Rack {
             lease: LEASE,
             random: id(),
         };
-        let reply = self.store.agents_seen(SystemClock.now(), vec![seen]).await.unwrap().remove(0).unwrap();
+        let reply = self.store.agents_seen(self.clock.now(), vec![seen]).await.unwrap().remove(0).unwrap();
         reply.devices.into_iter().map(|(_, id)| id).collect()
     }
 
@@ -130,7 +140,7 @@ impl Rack {
             labels: Default::default(),
             options: JobOptions::default(),
         };
-        let now = SystemClock.now();
+        let now = self.clock.now();
         let submission = Submission {
             run_id: run::Id::new(now, id()),
             job_ids: (0..jobs).map(|_| job::Id::new(now, id())).collect(),
@@ -140,6 +150,28 @@ impl Rack {
             key: None,
         };
         self.store.submit(now, vec![submission]).await.unwrap().remove(0).unwrap();
+    }
+
+    /// The leased attempt ends: with a failed test file, or with this fault.
+    async fn end(&self, lease: &Lease, fault: Option<Reason>) {
+        let errors = vec!["SyntaxError: Unexpected token".to_owned()];
+        let fault = fault.map(|reason| Fault { reason, detail: "as seen".to_owned() });
+        let report = RunnerReport::Read { tests: vec![], errors };
+        let evidence = Evidence { stopped: None, fault, exit: Some(Exit::Code(1)), report };
+        let what = crate::store::Finish { evidence, random: 0 };
+        let (attempt_id, epoch) = (lease.attempt_id, lease.epoch);
+        let finish = Report { agent_id: self.agent, attempt_id, epoch, what };
+        self.store.finish(self.clock.now(), vec![finish]).await.unwrap().remove(0).unwrap();
+    }
+
+    async fn device(&self, id: device::Id) -> device::Device {
+        let devices = self.store.devices(&Scope::All).await.unwrap();
+        devices.into_iter().find(|device| device.id == id).unwrap()
+    }
+
+    async fn jobs(&self) -> Vec<Job> {
+        let jobs = self.store.jobs(&Scope::All, &JobFilter::default(), None, 100).await.unwrap();
+        jobs.into_iter().map(|(job, _)| job).collect()
     }
 
     async fn claim(&self, claim_id: &str, devices: &[device::Id], wait: Duration) -> ClaimReply {
@@ -228,7 +260,6 @@ async fn a_build_that_is_bound_later_wakes_the_jobs_that_wait_for_it() {
 #[tokio::test]
 async fn a_device_is_warm_as_soon_as_its_install_is_reported() {
     use qgjob_core::model::attempt::{Install, InstallAction, Phase};
-    use qgjob_core::model::evidence::{Evidence, Report as RunnerReport, Stop};
     let rack = Rack::new().await;
     let devices = rack.devices(&["a", "b"]).await;
     rack.submit("v1", 3).await;
@@ -247,4 +278,113 @@ async fn a_device_is_warm_as_soon_as_its_install_is_reported() {
     // Both ask; the phone that has the build must get the job, without any heartbeat in between.
     let reply = rack.claim("2", &devices, LONG).await;
     assert_eq!(reply.leases.iter().map(|lease| lease.device_id).collect::<Vec<_>>(), [devices[0]]);
+}
+
+fn stepped() -> Arc<SteppedClock> {
+    Arc::new(SteppedClock::at("2026-11-22T10:00:00Z".parse().unwrap()))
+}
+
+const SHORT: Duration = Duration::from_millis(20);
+
+#[tokio::test]
+async fn a_device_that_fails_three_times_is_quarantined_and_then_proves_itself() {
+    let clock = stepped();
+    let rack = Rack::at(clock.clone()).await;
+    let devices = rack.devices(&["a", "b", "c"]).await;
+    rack.submit("v1", 20).await;
+    for good in &devices[1..] {
+        let lease = rack.claim(&good.to_string(), &[*good], LONG).await.leases.remove(0);
+        rack.end(&lease, None).await;
+    }
+    for failure in 0..3 {
+        // The others do not ask any more, and the rest after a failure is over.
+        clock.advance(SignedDuration::from_secs(60));
+        let lease = rack.claim(&format!("a{failure}"), &devices[..1], LONG).await.leases.remove(0);
+        rack.end(&lease, Some(Reason::DeviceFault)).await;
+    }
+    clock.advance(SignedDuration::from_secs(599));
+    assert!(rack.claim("out", &devices[..1], SHORT).await.leases.is_empty());
+    let out = rack.device(devices[0]).await;
+    assert_eq!(out.state, device::State::Quarantined);
+    let note = out.note.unwrap();
+    assert_eq!(
+        note,
+        "3 of the last 3 attempts failed: device_fault 3 times; no jobs until 2026-11-22T10:13:00Z, then one as a probe; \
+         `qgjob device enable a` ends this"
+    );
+    clock.advance(SignedDuration::from_secs(1));
+    let probe = rack.claim("probe", &devices[..1], LONG).await.leases.remove(0);
+    assert_eq!(rack.device(devices[0]).await.state, device::State::Busy);
+    rack.end(&probe, None).await;
+    let next = rack.claim("next", &devices[..1], LONG).await.leases.remove(0);
+    let quarantine = rack.device(devices[0]).await.quarantine.unwrap();
+    assert_eq!((quarantine.in_a_row, quarantine.ended_at), (1, Some(clock.now())));
+    rack.end(&next, None).await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_knows_who_is_in_quarantine() {
+    let clock = stepped();
+    let rack = Rack::at(clock.clone()).await;
+    let devices = rack.devices(&["a"]).await;
+    rack.submit("v1", 1).await;
+    let (since, until) = (clock.now(), clock.now() + SignedDuration::from_mins(10));
+    let quarantine =
+        device::Quarantine { since, until, in_a_row: 1, evidence: "it failed".to_owned(), ended_at: None };
+    rack.store.set_device_quarantine(clock.now(), devices[0], quarantine).await.unwrap().unwrap();
+    let forecasts = Forecasts::start(rack.store.clone()).await.unwrap();
+    let numbers = Parameters::default();
+    let again = Dispatch::start(rack.store.clone(), clock.clone(), forecasts, LEASE, numbers).await.unwrap();
+    assert_eq!(again.board().rests_until(devices[0], clock.now()), Some(until));
+    assert_eq!(again.board().propose(&devices, clock.now()), []);
+    let (why, _, _) = again.explain(&Scope::All, &rack.jobs().await[0]).await;
+    assert_eq!(why[0].code, WhyCode::MatchingDevicesOffline);
+    assert_eq!(why[0].detail, "a is quarantined until 2026-11-22T10:10:00Z");
+    assert_eq!(again.board().propose(&devices, until).len(), 1);
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_build_that_no_device_can_install_end() {
+    let rack = Rack::at(stepped()).await;
+    let devices = rack.devices(&["a", "b", "c", "d"]).await;
+    rack.submit("v1", 20).await;
+    for device in &devices[..3] {
+        let lease = rack.claim(&device.to_string(), &[*device], LONG).await.leases.remove(0);
+        rack.end(&lease, Some(Reason::InstallFault)).await;
+    }
+    assert!(rack.claim("d", &devices[3..], SHORT).await.leases.is_empty());
+    let (tried, waited): (Vec<Job>, Vec<Job>) =
+        rack.jobs().await.into_iter().partition(|job| job.attempts > 0);
+    assert_eq!((tried.len(), waited.len()), (1, 19), "the first one was tried until its budget was spent");
+    for job in waited {
+        assert_eq!((job.conclusion, job.reason), (Some(Conclusion::Errored), Some(Reason::BrokenBuild)));
+        let detail = job.detail.as_deref().unwrap();
+        assert!(
+            detail.contains("3 of 3 devices") && detail.contains("b install_fault (as seen)"),
+            "{detail}"
+        );
+    }
+    for device in devices {
+        assert_eq!(rack.device(device).await.state, device::State::Idle);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_a_device_that_rests_says_so() {
+    let clock = stepped();
+    let rack = Rack::at(clock.clone()).await;
+    let devices = rack.devices(&["a"]).await;
+    rack.submit("v1", 2).await;
+    let lease = rack.claim("1", &devices, LONG).await.leases.remove(0);
+    rack.end(&lease, Some(Reason::DeviceFault)).await;
+    assert!(rack.claim("2", &devices, SHORT).await.leases.is_empty());
+    let jobs = rack.jobs().await;
+    let other = jobs.iter().find(|job| job.id != lease.job_id).unwrap();
+    let (why, _, _) = rack.dispatch.explain(&Scope::All, other).await;
+    let codes: Vec<WhyCode> = why.iter().map(|why| why.code).collect();
+    assert_eq!(codes[0], WhyCode::DevicesRest);
+    assert!(!codes.contains(&WhyCode::AboutToStart), "{codes:?}");
+    assert!(why[0].detail.ends_with("a until 2026-11-22T10:00:05Z"), "{}", why[0].detail);
+    clock.advance(SignedDuration::from_secs(5));
+    assert_eq!(rack.claim("3", &devices, LONG).await.leases.len(), 1);
 }

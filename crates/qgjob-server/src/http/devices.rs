@@ -68,7 +68,7 @@ pub async fn drain(
     set_drained(&app, &id, true).await
 }
 
-/// Brings a device back.
+/// Brings a device back that was drained or is quarantined.
 #[utoipa::path(post, path = "/devices/{id}/enable", tag = "devices", responses((status = 200, body = Device)))]
 pub async fn enable(
     State(app): State<App>,

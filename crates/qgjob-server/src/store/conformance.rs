@@ -48,7 +48,7 @@ properties! {
         the_board_learns_who_runs_what a_group_takes_only_its_devices claims_at_once_share_the_jobs;
     ending: a_pass_needs_its_tries a_failed_test_is_final infrastructure_is_tried_again_elsewhere
         a_repeated_finish_answers_alike a_late_finish_changes_nothing a_released_job_costs_nothing
-        a_run_ends_with_its_last_job installs_are_counted_once an_install_is_in_the_ledger_at_once reports_need_the_lease artifacts_are_kept_once;
+        a_run_ends_with_its_last_job installs_are_counted_once an_install_is_in_the_ledger_at_once jobs_of_a_broken_build_end_while_they_wait reports_need_the_lease artifacts_are_kept_once;
     cancelling: a_waiting_job_ends_at_once a_running_job_ends_and_its_device_follows a_job_that_ended_stays
         a_run_ends_whole others_cannot_cancel
         an_agent_cannot_cancel;
@@ -56,7 +56,8 @@ properties! {
         an_attempt_that_outlives_its_timeout_ends silent_agents_go_offline a_key_is_forgotten_after_a_week;
     forgetting: old_runs_go_with_all_that_is_theirs what_is_not_over_stays a_call_forgets_a_bounded_part;
     agents: a_registration_token_works_once a_name_taken_again_keeps_its_devices devices_come_and_go
-        a_fresh_process_holds_nothing drained_devices_and_agents_take_nothing a_removed_agent_is_gone
+        a_fresh_process_holds_nothing drained_devices_and_agents_take_nothing
+        a_quarantine_keeps_a_device_out_until_its_time_is_over an_operator_ends_a_quarantine a_removed_agent_is_gone
         tokens_end labels_are_bound_once;
     reading: foreign_things_are_not_found lists_are_paged filters_filter groups_and_waiting_jobs_feed_the_board
         gauges_count suffixes_find_jobs;

@@ -33,7 +33,7 @@ use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
 use qgjob_core::model::attempt::{self, Attempt, Took};
 use qgjob_core::model::build::AppVersion;
-use qgjob_core::model::device::{self, Device};
+use qgjob_core::model::device::{self, Device, Quarantine};
 use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason};
@@ -289,6 +289,20 @@ impl Store for Sqlite {
         drained: bool,
     ) -> Result<Answer<Device>> {
         self.write_one(move |tx| agents::set_device_drained(tx, now, device, drained)).await
+    }
+
+    async fn set_device_quarantine(
+        &self,
+        now: Timestamp,
+        device: device::Id,
+        quarantine: Quarantine,
+    ) -> Result<Answer<Device>> {
+        self.write_one(move |tx| agents::set_device_quarantine(tx, now, device, &quarantine)).await
+    }
+
+    async fn give_up(&self, now: Timestamp, jobs: Vec<job::Id>, detail: &str) -> Result<Vec<Answer<()>>> {
+        let detail = detail.to_owned();
+        self.write_each(jobs, move |tx, job| jobs::give_up(tx, now, *job, &detail)).await
     }
 
     async fn set_agent_draining(

@@ -27,7 +27,7 @@ pub enum Device {
         /// Name, serial, id, or the last 6 characters of the id or more
         device: String,
     },
-    /// Bring a device back
+    /// Bring a device back that was drained or quarantined
     #[command(after_help = "Example:\n  qgjob device enable pixel-7-03")]
     Enable {
         /// Name, serial, id, or the last 6 characters of the id or more

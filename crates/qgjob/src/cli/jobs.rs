@@ -284,6 +284,7 @@ fn chosen(choice: Choice) -> String {
     let devices = |devices| if devices == 1 { "1 device".to_owned() } else { format!("{devices} devices") };
     match choice {
         Choice::HadBuild => "it had the build".to_owned(),
+        Choice::Probe => "it had to prove itself after its quarantine".to_owned(),
         Choice::Unserved => "no device worked for its group, so one had to install the build".to_owned(),
         Choice::WorthAnInstall { devices: working, work_s, worth_s } => format!(
             "{} worked for its group with {} of work left, and more than {} are worth one more install",

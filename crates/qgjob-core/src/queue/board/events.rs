@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::health::End;
 use super::{Board, Place, Waiting, seconds};
 use crate::model::device;
 use crate::model::event::Fact;
@@ -27,13 +28,17 @@ impl Board {
             Fact::JobPromoted { .. } => self.promote(job, at),
             Fact::JobStarted { device_id, .. } => {
                 self.start(job, *device_id, at);
-                self.turn(*device_id, device::State::Idle, device::State::Busy);
+                self.occupy(*device_id);
             }
             Fact::JobCompleted { .. } => self.complete(job, at),
-            Fact::AttemptEnded { device_id, .. } => {
+            Fact::AttemptEnded { device_id, outcome, reason, detail, .. } => {
+                let end = End { outcome: *outcome, reason: *reason, detail: detail.as_deref() };
+                self.learn(job, *device_id, end, at);
                 self.end_attempt(job, *device_id, at);
-                self.turn(*device_id, device::State::Busy, device::State::Idle);
-                self.expect([*device_id], at);
+                self.free(*device_id);
+                if self.rests_until(*device_id, at).is_none() {
+                    self.expect([*device_id], at);
+                }
             }
             _ => {}
         }

@@ -28,6 +28,7 @@ impl Board {
             self.put_device(device, before.as_ref(), now);
         }
         for device in gone.into_keys() {
+            self.forget_device_health(device);
             self.told_to_wait.remove(&device);
             self.expected.remove(&device);
             self.placement.remove_device(device, seconds(now));
@@ -36,20 +37,23 @@ impl Board {
     }
 
     fn put_device(&mut self, device: Device, before: Option<&Device>, now: Timestamp) {
+        self.trust_quarantine(device.id, device.quarantine.clone());
+        let up = is_up(&device)
+            || (device.state == device::State::Quarantined && self.is_on_probe(device.id, now));
         let known = self.placement.device(device.id);
         let installs = known.map_or(0, |known| known.installs);
         let state = match known {
             // While the ledger says nothing new, what the placement has given it is the better knowledge.
             Some(known) if before.is_some_and(|before| before.ledger == device.ledger) => DeviceState {
                 classes: same_classes(&known.classes, self.numbers.met_by(&device)),
-                up: is_up(&device),
+                up,
                 ..known.clone()
             },
             _ => DeviceState {
                 classes: self.numbers.met_by(&device).into(),
                 installed: self.installed(&device),
                 capacity_apps: CAPACITY_APPS,
-                up: is_up(&device),
+                up,
                 installs,
             },
         };
@@ -96,10 +100,30 @@ impl Board {
         self.devices.insert(id, device);
     }
 
-    /// A device that is offline or drained stays so, whatever it runs.
-    pub(super) fn turn(&mut self, device: device::Id, from: device::State, to: device::State) {
-        if let Some(device) = self.devices.get_mut(&device).filter(|device| device.state == from) {
-            device.state = to;
+    /// A device runs something. One that is offline or drained stays so, whatever it runs.
+    pub(super) fn occupy(&mut self, id: device::Id) {
+        if let Some(device) = self.devices.get_mut(&id)
+            && matches!(device.state, device::State::Idle | device::State::Quarantined)
+        {
+            device.state = device::State::Busy;
+        }
+    }
+
+    /// A device runs nothing any more.
+    pub(super) fn free(&mut self, id: device::Id) {
+        let is_quarantined = self.is_quarantined(id);
+        if let Some(device) = self.devices.get_mut(&id).filter(|device| device.state == device::State::Busy) {
+            device.state = if is_quarantined { device::State::Quarantined } else { device::State::Idle };
+        }
+    }
+
+    /// Lets a device whose quarantine is over be given a job.
+    pub(super) fn let_prove_itself(&mut self, id: device::Id, now: Timestamp) {
+        let is_waiting =
+            self.devices.get(&id).is_some_and(|device| device.state == device::State::Quarantined);
+        if let Some(known) = self.placement.device(id).filter(|known| is_waiting && !known.up) {
+            let state = DeviceState { up: true, ..known.clone() };
+            self.placement.put_device(id, state, seconds(now));
         }
     }
 }

@@ -26,8 +26,8 @@ pub struct Proposal {
 
 impl Board {
     /// What the asking devices should claim. They count as running it until the store's events say so, or until
-    /// [`Board::undo`]. Devices that are not known are left out, and so are those for which nothing changed since they
-    /// last found nothing.
+    /// [`Board::undo`]. Devices that are not known or rest are left out, and so are those for which nothing changed since
+    /// they last found nothing. One on probe gets a job of a build that does well elsewhere, or any if there is none.
     pub fn propose(&mut self, asking: &[device::Id], now: Timestamp) -> Vec<Proposal> {
         self.ready_what_is_due(now);
         let at = seconds(now);
@@ -43,8 +43,26 @@ impl Board {
             !self.told_to_wait.contains_key(*id) && self.devices.contains_key(*id) && asked.insert(**id)
         };
         let asking: Vec<device::Id> = asking.iter().filter(may_find).copied().collect();
-        let mut proposals = Vec::new();
-        for (device, decision) in self.placement.claim_all(&asking, at) {
+        let rests = |device: &device::Id| self.rests_until(*device, now);
+        self.first_rested = asking.iter().filter_map(rests).min();
+        let (mut proposals, mut trusted) = (Vec::new(), Vec::new());
+        for device in asking {
+            if self.rests_until(device, now).is_some() {
+                continue;
+            }
+            let probe = match self.is_on_probe(device, now) {
+                true => {
+                    self.let_prove_itself(device, now);
+                    self.probe(device, now)
+                }
+                false => None,
+            };
+            match probe {
+                Some(proposal) => proposals.push(proposal),
+                None => trusted.push(device),
+            }
+        }
+        for (device, decision) in self.placement.claim_all(&trusted, at) {
             match decision {
                 Decision::Run(run) if run.install && self.another_is_about_to_take(&run) => {
                     self.undo(device, now);
@@ -77,7 +95,7 @@ impl Board {
         let backoff = self.later.first().map(|(due, _)| *due);
         let patience = self.told_to_wait.values().flatten().copied().min_by(f64::total_cmp);
         let expected = self.expected.values().filter(|_| !self.held_back.is_empty()).min().copied();
-        backoff.into_iter().chain(patience.and_then(timestamp)).chain(expected).min()
+        backoff.into_iter().chain(patience.and_then(timestamp)).chain(expected).chain(self.first_rested).min()
     }
 
     fn another_is_about_to_take(&self, run: &Run) -> bool {

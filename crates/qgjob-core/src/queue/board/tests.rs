@@ -1,3 +1,4 @@
+mod health;
 mod limits;
 
 use std::collections::BTreeSet;
@@ -52,6 +53,7 @@ fn phone(id: u128, has: Option<u8>) -> Device {
         note: None,
         ledger: has.map(entry).into_iter().collect(),
         attempt_id: None,
+        quarantine: None,
         seen_at: at(0),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 /// At most so many entries; when one more comes, the quarter that was written longest ago is forgotten.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Remembered<K, V> {
     most: usize,
     /// Each with the number of the write that it was last written by.

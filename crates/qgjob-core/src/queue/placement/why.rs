@@ -87,6 +87,16 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// Whether it keeps the job from every device.
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::OrgPaused | Self::VersionPaused | Self::OrgAtCap { .. } | Self::ConcurrencyFull { .. }
+        )
+    }
+}
+
 /// A group that gets a device before the job's own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ahead {

@@ -1,7 +1,11 @@
 //! Agents, devices, tokens, labels.
 
+use jiff::SignedDuration;
 use qgjob_core::model::build::AppVersion;
+use qgjob_core::model::device::{Quarantine, State};
+use qgjob_core::model::event::Fact;
 use qgjob_core::model::refusal::Refusal;
+use qgjob_core::model::selector::Platform;
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{Kind, Token};
 use qgjob_core::model::{agent, device, job};
@@ -95,6 +99,84 @@ pub async fn drained_devices_and_agents_take_nothing(w: &mut World) {
     assert!(w.claim(&rack, 0, group).await.is_some());
     assert!(w.store.set_device_drained(w.now, device::Id(1), true).await.unwrap().is_err());
     assert!(w.store.set_agent_draining(w.now, agent::Id(1), true).await.unwrap().is_err());
+}
+
+fn quarantine(w: &World, minutes: i64, in_a_row: u32) -> Quarantine {
+    let (since, until) = (w.now, w.now + SignedDuration::from_mins(minutes));
+    Quarantine {
+        since,
+        until,
+        in_a_row,
+        evidence: "3 of the last 3 attempts failed".to_owned(),
+        ended_at: None,
+    }
+}
+
+pub async fn a_quarantine_keeps_a_device_out_until_its_time_is_over(w: &mut World) {
+    let accepted = w.submit(3).await;
+    let group = w.group(&accepted).await;
+    let mut rack = w.rack("rack", 2).await;
+    let device = rack.devices[0];
+    let told = w.told("device.changed").await;
+    let first = quarantine(w, 10, 1);
+    let out = w.store.set_device_quarantine(w.now, device, first.clone()).await.unwrap().unwrap();
+    assert_eq!((out.state, out.quarantine.as_ref()), (State::Quarantined, Some(&first)));
+    let note = out.note.unwrap();
+    assert!(note.contains("3 of the last 3") && note.contains("qgjob device enable rack-0"), "{note}");
+    assert_eq!(w.told("device.changed").await, told + 1);
+    let gauges = w.store.gauges().await.unwrap();
+    assert!(gauges.devices.contains(&(State::Quarantined, Platform::Android, 1)), "{:?}", gauges.devices);
+    assert_eq!(w.claim(&rack, 0, group).await, None);
+    assert!(w.claim(&rack, 1, group).await.is_some(), "the other one is as before");
+    w.heartbeat(&rack, true, &[]).await.unwrap();
+    let again = w.rack("rack", 2).await;
+    assert_eq!(
+        w.device(device).await.state,
+        State::Quarantined,
+        "it is the device's, not the agent's process's"
+    );
+    rack.id = again.id;
+    w.wait(600);
+    let probe = w.claim(&rack, 0, group).await.unwrap();
+    assert_eq!(w.device(device).await.state, State::Busy);
+    w.wait(10);
+    let longer = quarantine(w, 20, 2);
+    w.store.set_device_quarantine(w.now, device, longer.clone()).await.unwrap().unwrap();
+    w.finish(&rack, &probe, super::world::broken()).await;
+    let told = w.told("device.changed").await;
+    for old in [first.clone(), Quarantine { ended_at: Some(w.now), ..first }, longer.clone()] {
+        let kept = w.store.set_device_quarantine(w.now, device, old).await.unwrap().unwrap();
+        assert_eq!((kept.state, kept.quarantine.as_ref()), (State::Quarantined, Some(&longer)));
+    }
+    assert_eq!(w.told("device.changed").await, told, "what is known is not told again");
+    w.wait(1200);
+    let over = Quarantine { ended_at: Some(w.now), ..longer.clone() };
+    w.store.set_device_quarantine(w.now, device, over.clone()).await.unwrap().unwrap();
+    let back = w.store.set_device_quarantine(w.now, device, longer).await.unwrap().unwrap();
+    assert_eq!((back.state, back.quarantine, back.note), (State::Idle, Some(over), None));
+    let unknown = w.store.set_device_quarantine(w.now, device::Id(1), quarantine(w, 1, 1)).await.unwrap();
+    assert!(matches!(unknown, Err(Refusal::NotFound { .. })));
+}
+
+pub async fn an_operator_ends_a_quarantine(w: &mut World) {
+    let accepted = w.submit(1).await;
+    let group = w.group(&accepted).await;
+    let rack = w.rack("rack", 1).await;
+    let given = quarantine(w, 10, 1);
+    w.store.set_device_quarantine(w.now, rack.devices[0], given.clone()).await.unwrap().unwrap();
+    w.wait(60);
+    let drained = w.store.set_device_drained(w.now, rack.devices[0], true).await.unwrap().unwrap();
+    assert_eq!((drained.state, drained.quarantine.as_ref()), (State::Drained, Some(&given)));
+    let enabled = w.store.set_device_drained(w.now, rack.devices[0], false).await.unwrap().unwrap();
+    assert_eq!(enabled.state, State::Idle);
+    assert_eq!(enabled.quarantine, Some(Quarantine { ended_at: Some(w.now), ..given }));
+    let events = w.events().await;
+    let state = events.iter().rev().find_map(|event| match event.fact {
+        Fact::DeviceChanged { state, .. } => Some(state),
+        _ => None,
+    });
+    assert_eq!(state, Some(State::Idle));
+    assert!(w.claim(&rack, 0, group).await.is_some());
 }
 
 pub async fn a_removed_agent_is_gone(w: &mut World) {

@@ -3,6 +3,7 @@
 use qgjob_core::model::artifact::{self, Artifact};
 use qgjob_core::model::attempt::{Install, InstallAction, Outcome, Phase};
 use qgjob_core::model::evidence::Stop;
+use qgjob_core::model::job;
 use qgjob_core::model::job::{Conclusion, Reason, Status};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::sha256::Sha256;
@@ -257,4 +258,28 @@ pub async fn artifacts_are_kept_once(w: &mut World) {
     w.pass(&rack, &lease).await;
     let late = Artifact { name: "late".to_owned(), ..again };
     w.store.add_artifact(w.now, w.report(&rack, &lease, late)).await.unwrap().unwrap_err();
+}
+
+pub async fn jobs_of_a_broken_build_end_while_they_wait(w: &mut World) {
+    let accepted = w.submit(3).await;
+    let due = w.now + jiff::SignedDuration::from_hours(1);
+    let later = w.submit_with(1, |run| run.options.not_before = Some(due)).await;
+    let ids: Vec<job::Id> = accepted.jobs.iter().chain(&later.jobs).map(|job| job.id).collect();
+    let rack = w.rack("rack", 1).await;
+    let lease = w.claim_job(&rack, 0, ids[0]).await.unwrap();
+    for _ in 0..2 {
+        let answers = w.store.give_up(w.now, ids.clone(), "it failed on 4 of 4 devices").await.unwrap();
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+    assert_eq!(w.job(ids[0]).await.status, Status::Running, "it may yet pass");
+    assert_eq!(w.job(ids[3]).await.status, Status::Scheduled);
+    for id in &ids[1..3] {
+        let job = w.job(*id).await;
+        assert_eq!((job.conclusion, job.reason), (Some(Conclusion::Errored), Some(Reason::BrokenBuild)));
+        assert_eq!(job.detail.as_deref(), Some("it failed on 4 of 4 devices"));
+    }
+    w.pass(&rack, &lease).await;
+    assert_eq!(w.run(accepted.run.id).await.conclusion, Some(Conclusion::Errored));
+    let unknown = w.store.give_up(w.now, vec![job::Id(1)], "").await.unwrap();
+    assert!(matches!(unknown[0], Err(Refusal::NotFound { .. })));
 }

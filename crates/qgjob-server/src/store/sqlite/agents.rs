@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use qgjob_core::api::agents::ReportedDevice;
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::build::Build;
-use qgjob_core::model::device::{self, Device, Installed, Proof};
+use qgjob_core::model::device::{self, Device, Installed, Proof, Quarantine};
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::name::OrgId;
 use qgjob_core::model::refusal::Refusal;
@@ -207,7 +207,7 @@ pub(super) fn note_install(tx: &mut Tx<'_>, now: Timestamp, id: device::Id, run:
 
 fn set_offline(tx: &mut Tx<'_>, now: Timestamp, device: &Device) -> Verb<()> {
     tx.change("UPDATE devices SET online = 0 WHERE id = ?1 AND online = 1", [Bin(device.id.0)])?;
-    if matches!(device.state, device::State::Idle | device::State::Busy) {
+    if !matches!(device.state, device::State::Offline | device::State::Drained) {
         tell_device(tx, now, device.serves.as_ref(), device.id, device::State::Offline);
     }
     Ok(())
@@ -235,10 +235,31 @@ pub(super) fn set_device_drained(
 ) -> Verb<Device> {
     let before = load_device(tx, id)?;
     tx.change("UPDATE devices SET drained = ?2 WHERE id = ?1", (Bin(id.0), drained))?;
+    if let Some(quarantine) = before.quarantine.as_ref().filter(|own| own.is_in_force() && !drained) {
+        let ended = Quarantine { ended_at: Some(now), ..quarantine.clone() };
+        return set_device_quarantine(tx, now, id, &ended);
+    }
     let device = load_device(tx, id)?;
     if device.state != before.state {
         tell_device(tx, now, device.serves.as_ref(), id, device.state);
     }
+    Ok(device)
+}
+
+/// Tells of it even if the device's state stays: it may be busy with its probe.
+pub(super) fn set_device_quarantine(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    id: device::Id,
+    quarantine: &Quarantine,
+) -> Verb<Device> {
+    let device = load_device(tx, id)?;
+    if !quarantine.is_news_after(device.quarantine.as_ref()) {
+        return Ok(device);
+    }
+    tx.change("UPDATE devices SET quarantine = ?2 WHERE id = ?1", (Bin(id.0), Json(quarantine)))?;
+    let device = load_device(tx, id)?;
+    tell_device(tx, now, device.serves.as_ref(), id, device.state);
     Ok(device)
 }
 

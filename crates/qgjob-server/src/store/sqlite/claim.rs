@@ -29,8 +29,13 @@ pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim) -> Verb<Opti
     if let Some(held) = device.attempt_id {
         return claimed_before(tx, now, claim, held);
     }
-    // An idle device's agent is not draining: that would show as drained.
-    if device.state != device::State::Idle || !agent_online {
+    // The agent of a device in these states is not draining: that would show as drained.
+    let is_free = match device.state {
+        device::State::Idle => true,
+        device::State::Quarantined => !device.quarantine.as_ref().is_some_and(|own| own.keeps_out(now)),
+        device::State::Busy | device::State::Offline | device::State::Drained => false,
+    };
+    if !is_free || !agent_online {
         return Ok(None);
     }
     let Some(job) = due_job(tx, now, claim.job_id)? else { return Ok(None) };

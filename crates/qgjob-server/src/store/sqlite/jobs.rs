@@ -116,6 +116,14 @@ pub(super) fn answer(
     }
 }
 
+/// Ends a job that waits for a build that is broken.
+pub(super) fn give_up(tx: &mut Tx<'_>, now: Timestamp, id: job::Id, detail: &str) -> Verb<()> {
+    let job = load(tx, id)?;
+    let because = Because { detail: Some(detail.to_owned()), ..Because::default() };
+    answer(tx, now, &job, Command::GiveUpOnBuild, because, 0)?;
+    Ok(())
+}
+
 fn queue(
     tx: &mut Tx<'_>,
     now: Timestamp,

@@ -7,7 +7,7 @@ use qgjob_core::api::runs::Installs;
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::Artifact;
 use qgjob_core::model::attempt::{Attempt, Install};
-use qgjob_core::model::device::{self, Device};
+use qgjob_core::model::device::{self, Device, Quarantine};
 use qgjob_core::model::job::{Job, Spec};
 use qgjob_core::model::name::TestPath;
 use qgjob_core::model::run::{JobCounts, Run};
@@ -288,32 +288,42 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
     let attempt_id = opt_bin(row, "attempt_id")?.map(qgjob_core::model::attempt::Id);
     let online = row.get("online")?;
     let drained = row.get::<_, bool>("drained")? || row.get("draining")?;
+    let quarantine = row.get::<_, Option<Json<Quarantine>>>("quarantine")?.map(|quarantine| quarantine.0);
+    let is_quarantined = quarantine.as_ref().is_some_and(Quarantine::is_in_force);
+    let state = device_state(online, drained, attempt_id.is_some(), is_quarantined);
+    let name: String = row.get("name")?;
+    let note = match quarantine.as_ref().filter(|_| state == device::State::Quarantined) {
+        Some(quarantine) => Some(quarantine.note(&name)),
+        None => row.get("note")?,
+    };
     Ok(Device {
         id: device::Id(bin(row, "id")?),
         agent_id: agent::Id(bin(row, "agent_id")?),
         serves: opt_word(row, "serves")?,
-        name: row.get("name")?,
+        name,
         serial: row.get("serial")?,
         platform: word(row, "platform")?,
         kind: word(row, "kind")?,
         model: row.get("model")?,
         os_version: row.get("os_version")?,
         tags: json(row, "tags")?,
-        state: device_state(online, drained, attempt_id.is_some()),
-        note: row.get("note")?,
+        state,
+        note,
         ledger: json(row, "ledger")?,
         attempt_id,
+        quarantine,
         seen_at: at(row, "seen_at")?,
     })
 }
 
 /// An operator's word counts most, then whether the device can be reached.
-pub(super) fn device_state(online: bool, drained: bool, held: bool) -> device::State {
-    match (drained, online, held) {
-        (true, _, _) => device::State::Drained,
-        (false, false, _) => device::State::Offline,
-        (false, true, true) => device::State::Busy,
-        (false, true, false) => device::State::Idle,
+fn device_state(online: bool, drained: bool, held: bool, quarantined: bool) -> device::State {
+    match (drained, online, held, quarantined) {
+        (true, ..) => device::State::Drained,
+        (false, false, ..) => device::State::Offline,
+        (false, true, true, _) => device::State::Busy,
+        (false, true, false, true) => device::State::Quarantined,
+        (false, true, false, false) => device::State::Idle,
     }
 }
 

@@ -197,7 +197,7 @@ fn devices(output: &Output, devices: &[(Device, bool)]) -> String {
 fn row(device: &Device, has_build: bool) -> Vec<String> {
     let build = match (has_build, device.state) {
         (true, _) => "installed",
-        (false, State::Offline | State::Drained) => "",
+        (false, State::Offline | State::Drained | State::Quarantined) => "",
         (false, _) => "would be installed",
     };
     vec![
