@@ -39,6 +39,8 @@ pub enum Step {
     Sweep,
     Restart,
     Drain { device: usize, drained: bool },
+    Quarantine { device: usize, seconds: i64 },
+    GiveUp { job: usize },
     LimitOrg { max_running: Option<u32>, paused: bool },
     Pause { paused: bool },
     LimitConcurrency { limit: u32 },
@@ -81,6 +83,8 @@ struct Model {
     runs: Vec<run::Id>,
     keys: BTreeMap<u8, Option<run::Id>>,
     drained: [bool; DEVICES],
+    /// Since when, and until when, unless it was ended.
+    quarantines: [Option<(Timestamp, Option<Timestamp>)>; DEVICES],
     org: OrgLimits,
     paused: bool,
     /// None: as it is when nobody set it.
@@ -117,6 +121,7 @@ impl Model {
             && job.not_before.is_none_or(|at| at <= now)
             && !busy
             && !self.drained[device]
+            && self.quarantines[device].is_none_or(|(_, until)| until.is_none_or(|until| until <= now))
             && self.limits_let(job)
     }
 
@@ -274,7 +279,27 @@ async fn take(w: &mut World, model: &mut Model, rack: &Rack, step: Step) {
         }
         Step::Drain { device, drained } => {
             model.drained[device] = drained;
+            if let Some((_, until)) = model.quarantines[device].as_mut().filter(|_| !drained) {
+                *until = None;
+            }
             w.store.set_device_drained(w.now, rack.devices[device], drained).await.unwrap().unwrap();
+        }
+        Step::Quarantine { device, seconds } => {
+            let (since, until) = (w.now, w.now + SignedDuration::from_secs(seconds));
+            let evidence = "it failed".to_owned();
+            let quarantine = device::Quarantine { since, until, in_a_row: 1, evidence, ended_at: None };
+            if model.quarantines[device].is_none_or(|(known, _)| known < since) {
+                model.quarantines[device] = Some((since, Some(until)));
+            }
+            let id = rack.devices[device];
+            w.store.set_device_quarantine(w.now, id, quarantine).await.unwrap().unwrap();
+        }
+        Step::GiveUp { job } => {
+            let Some(job) = pick(&mut model.jobs, job) else { return };
+            if job.place == Place::Waits {
+                job.place = Place::Done(Conclusion::Errored);
+            }
+            w.store.give_up(w.now, vec![job.id], "its build is broken").await.unwrap().remove(0).unwrap();
         }
         Step::LimitOrg { max_running, paused } => {
             model.org = OrgLimits { max_running, paused, ..model.org };

@@ -65,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Sweep),
         1 => Just(Step::Restart),
         1 => (0..3usize, any::<bool>()).prop_map(|(device, drained)| Step::Drain { device, drained }),
+        1 => (0..3usize, 1..20i64).prop_map(|(device, seconds)| Step::Quarantine { device, seconds }),
+        1 => which.clone().prop_map(|job| Step::GiveUp { job }),
         1 => (prop::option::of(1..3u32), prop::bool::weighted(0.2))
             .prop_map(|(max_running, paused)| Step::LimitOrg { max_running, paused }),
         1 => prop::bool::weighted(0.3).prop_map(|paused| Step::Pause { paused }),
