@@ -162,6 +162,7 @@ impl World {
                 options: JobOptions::default(),
             },
             predicted_ms: vec![60_000; jobs],
+            shards: vec![None; jobs],
             retry_of: None,
             key: None,
         };

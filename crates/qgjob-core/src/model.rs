@@ -18,5 +18,6 @@ pub mod refusal;
 pub mod run;
 pub mod selector;
 pub mod sha256;
+pub mod shard;
 pub mod test_result;
 pub mod token;

@@ -7,4 +7,5 @@ pub mod lifecycle;
 pub mod placement;
 pub mod retry;
 pub mod rollup;
+pub mod shards;
 pub mod verdict;

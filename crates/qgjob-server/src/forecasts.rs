@@ -59,7 +59,9 @@ impl Forecasts {
     async fn note(&self, org: &OrgId, took: &Took) -> store::Result<()> {
         let Some(build) = self.build_of(took.group_id).await? else { return Ok(()) };
         let mut forecast = self.forecast();
-        forecast.note_job(org, &build.app_id, &took.test, seconds(took.held_ms));
+        if !took.is_shard {
+            forecast.note_job(org, &build.app_id, &took.test, seconds(took.held_ms));
+        }
         if let Some(install) = took.install {
             forecast.note_install(&build, install.kind, seconds(install.duration_ms));
         }

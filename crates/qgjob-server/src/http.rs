@@ -35,6 +35,7 @@ mod page;
 mod problem;
 mod queue;
 mod runs;
+mod split;
 mod tokens;
 mod uploads;
 mod validate;

@@ -25,10 +25,11 @@ use qgjob_core::model::evidence::Evidence;
 use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason, Status};
 use qgjob_core::model::limits::{Limits, OrgChange, OrgLimits};
-use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, OrgId};
+use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, OrgId, TestPath};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
+use qgjob_core::model::shard::Shard;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::model::token::{self, Token};
 use qgjob_core::queue::retry::Backoff;
@@ -82,7 +83,9 @@ pub struct Submission {
     pub job_ids: Vec<job::Id>,
     /// How long each job is expected to hold a device, an install not counted, in the order of `run.tests`.
     pub predicted_ms: Vec<u64>,
-    /// What was asked for, validated.
+    /// Which of its file's tests each job runs, in the order of `run.tests`.
+    pub shards: Vec<Option<Shard>>,
+    /// What was asked for, validated; a file that is split is in `run.tests` once for each of its shards.
     pub run: NewRun,
     /// The job it retries, if it was made by `retry`.
     pub retry_of: Option<job::Id>,
@@ -547,6 +550,10 @@ pub trait Store: Send + Sync + 'static {
     async fn limits(&self) -> Result<Limits>;
     /// How long the attempts that came to a verdict took, with their orgs, oldest first: of the `newest` attempts.
     async fn history(&self, newest: u32) -> Result<Vec<(OrgId, Took)>>;
+    /// The tries of each of the test files, in their order, by its newest run that tells of all its tests: whole, or with all
+    /// its shards; of the app, or of any when that is not known. Without tries when about the newest 20,000 jobs of the org
+    /// hold no such run.
+    async fn recorded(&self, org: &OrgId, app_id: Option<&str>, tests: &[TestPath]) -> Result<Vec<Vec<Try>>>;
     /// Numbers for `/metrics`.
     async fn gauges(&self) -> Result<Gauges>;
     /// Writes and reads, to prove that the store works.

@@ -13,6 +13,7 @@ use crate::model::job::{self, Conclusion, Reset};
 use crate::model::name::{AppVersionId, EnvName, OrgId, TestPath};
 use crate::model::selector::{Platform, Target};
 use crate::model::sha256::Sha256;
+use crate::model::shard::Shard;
 use crate::model::test_result::Try;
 use crate::model::{agent, run};
 
@@ -162,6 +163,9 @@ pub struct Lease {
     pub bundle_sha256: Sha256,
     /// The test file.
     pub test: TestPath,
+    /// Which of the file's tests to run; none for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// How long the attempt may take.
     pub timeout_ms: u64,
     /// The runner's retries of a failed test.

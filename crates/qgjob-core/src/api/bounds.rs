@@ -9,6 +9,9 @@ use super::runs::JobOptions;
 use crate::model::name::TestPath;
 use crate::model::run::Labels;
 
+/// The most jobs of a run, and so the most test files.
+pub const MOST_JOBS: usize = 1_000;
+
 const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 
@@ -58,7 +61,7 @@ pub fn exceeded(
 }
 
 fn of_tests(tests: &[TestPath]) -> Vec<FieldError> {
-    if !(1..=1_000).contains(&tests.len()) {
+    if !(1..=MOST_JOBS).contains(&tests.len()) {
         return vec![field("/tests", "must name 1 to 1,000 test files")];
     }
     let mut seen = BTreeSet::new();

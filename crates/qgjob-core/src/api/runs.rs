@@ -13,6 +13,7 @@ use crate::model::priority::Priority;
 use crate::model::run::{self, Labels, Run};
 use crate::model::selector::{Platform, Selector, Target};
 use crate::model::sha256::Sha256;
+use crate::model::shard::{Shard, ShardCount, Shards};
 
 /// Body of `POST /runs`. The header `Idempotency-Key` makes repeated requests one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,7 +25,7 @@ pub struct NewRun {
     pub app_version_id: AppVersionId,
     /// The project, as uploaded.
     pub bundle_sha256: Sha256,
-    /// The test files, 1 to 1,000, none twice: one job each.
+    /// The test files, 1 to 1,000, none twice: one job each, or one for each shard.
     pub tests: Vec<TestPath>,
     /// A name for people, at most 256 bytes.
     #[serde(default)]
@@ -76,6 +77,12 @@ pub struct JobOptions {
     /// Of the org's jobs that name the same, only so many run at a time: 1, unless the org set another limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_group: Option<ConcurrencyGroup>,
+    /// Split the tests of a file into several jobs, by the times of its latest run with the same app: `auto` as far as that
+    /// makes the run end sooner, a number into at most so many. Files without recorded tests stay whole, and a run has no
+    /// more than 1,000 jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ShardCount>)]
+    pub shards: Option<Shards>,
 }
 
 fn default_timeout() -> u64 {
@@ -105,11 +112,12 @@ impl Default for JobOptions {
             env: BTreeMap::new(),
             not_before: None,
             concurrency_group: None,
+            shards: None,
         }
     }
 }
 
-/// Body of `POST /jobs`: one test, in the shape of the two classic commands.
+/// Body of `POST /jobs`: one test file, in the shape of the two classic commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
@@ -162,7 +170,7 @@ pub struct Submitted {
     pub app_sha256: Option<Sha256>,
     /// Whether an earlier request with the same idempotency key made the run.
     pub deduplicated: bool,
-    /// The jobs, in the order of `tests`.
+    /// The jobs, in the order of `tests`; the shards of a file one after the other.
     pub jobs: Vec<SubmittedJob>,
     /// When the run was accepted.
     pub created_at: Timestamp,
@@ -175,6 +183,9 @@ pub struct SubmittedJob {
     pub job_id: job::Id,
     /// Its test file.
     pub test: TestPath,
+    /// Which of the file's tests; none for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// Its status.
     pub status: Status,
 }

@@ -164,6 +164,9 @@ pub struct Took {
     pub group_id: group::Id,
     /// The test file.
     pub test: TestPath,
+    /// Whether it ran a shard of the test file: what it took is not what the file takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shard: bool,
     /// How long it held its device, its install not counted.
     pub held_ms: u64,
     /// The install, if the device did not have the build.
@@ -175,6 +178,7 @@ impl Took {
     pub fn new(
         group_id: group::Id,
         test: TestPath,
+        is_shard: bool,
         whole_ms: u64,
         install: Option<Install>,
         kind: Option<Target>,
@@ -183,7 +187,7 @@ impl Took {
         let held_ms = whole_ms.saturating_sub(switch.map_or(0, |install| install.duration_ms));
         let install =
             switch.zip(kind).map(|(Install { duration_ms, .. }, kind)| TookInstall { kind, duration_ms });
-        Self { group_id, test, held_ms, install }
+        Self { group_id, test, is_shard, held_ms, install }
     }
 }
 

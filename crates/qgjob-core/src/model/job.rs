@@ -1,4 +1,4 @@
-//! Jobs: one test file, for one app version, on one kind of target.
+//! Jobs: one test file, or a shard of one, for one app version, on one kind of target.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use super::name::{AppVersionId, ConcurrencyGroup, EnvName, OrgId, TestPath};
 use super::priority::Priority;
 use super::selector::{Platform, Selector, Target, words};
 use super::sha256::Sha256;
+use super::shard::{self, Shard};
 use super::test_result::Counts;
 use super::{attempt, device, run};
 
@@ -73,6 +74,9 @@ pub struct Job {
 pub struct Spec {
     /// The test file.
     pub test: TestPath,
+    /// Which of the file's tests; none for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// The project the file is in, as uploaded.
     pub bundle_sha256: Sha256,
     /// The platform asked for, if one was.
@@ -96,6 +100,13 @@ pub struct Spec {
     /// What it names so that only so many run at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_group: Option<ConcurrencyGroup>,
+}
+
+impl Spec {
+    /// The test file, and which of its shards, for people.
+    pub fn named(&self) -> String {
+        shard::named(&self.test, self.shard.as_ref())
+    }
 }
 
 /// Where a job is in its life.
@@ -128,7 +139,8 @@ pub enum Conclusion {
     TimedOut,
     /// Somebody cancelled it.
     Cancelled,
-    /// The suite itself skipped every test: neither green nor red, and never green on its own.
+    /// The suite itself skipped every test, or what the shard names is left to the last shard: neither green nor red, and
+    /// never green on its own.
     Skipped,
 }
 words!(Conclusion, "conclusion", Passed => "passed", Failed => "failed", Errored => "errored",
@@ -144,7 +156,7 @@ pub enum Reason {
     TestsFailed,
     /// The suite skipped every test.
     TestsSkipped,
-    /// The runner found no test in the file.
+    /// The runner found no test in the file, or none of those that the shard names.
     NoTests,
     /// The test file or its configuration could not be loaded.
     LoadError,

@@ -14,6 +14,10 @@ pub struct Try {
     pub test_id: String,
     /// Titles from the outermost `describe` to the test.
     pub title: Vec<String>,
+    /// How many titles of its `title` name what must run as one with the test: all of them for a test that runs alone as
+    /// well as beside others, fewer inside a serial suite, 0 for a file that is one. None where the runner does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<u32>,
     /// The test's file inside the project.
     pub file: String,
     /// The test's line in its file, from 1.

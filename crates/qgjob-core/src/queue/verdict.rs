@@ -9,6 +9,7 @@ use crate::model::attempt::Outcome;
 use crate::model::evidence::{Evidence, Exit, Report, ReportedTest, Stop};
 use crate::model::job::{Conclusion, Reason};
 use crate::model::name::TestPath;
+use crate::model::shard::Shard;
 use crate::model::test_result::{Counts, TestOutcome, Try, TryStatus};
 
 /// What is concluded of an attempt.
@@ -78,9 +79,15 @@ impl Judgement {
     }
 }
 
-/// Judges an attempt of `test` by the agent's `evidence` and the `seen` tries, which the store received while the
+/// Judges an attempt of `test`, or of a shard of it, by the agent's `evidence` and the `seen` tries, which the store received while the
 /// runner ran. `cancelled` says whether somebody had cancelled the job: the agent's word alone is not enough.
-pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try], cancelled: bool) -> Judgement {
+pub fn judge(
+    test: &TestPath,
+    shard: Option<&Shard>,
+    evidence: &Evidence,
+    seen: &[Try],
+    cancelled: bool,
+) -> Judgement {
     let verdict =
         |outcome, reason, detail: Option<String>, tests| Judgement { outcome, reason, detail, tests };
     let none = Counts::default();
@@ -134,7 +141,17 @@ pub fn judge(test: &TestPath, evidence: &Evidence, seen: &[Try], cancelled: bool
         Some(error) => return verdict(Outcome::Failed, Reason::LoadError, Some(error.clone()), counts),
     }
     if tests.is_empty() {
-        return errored(Reason::NoTests, "the runner's report names no test".to_owned());
+        return match shard {
+            Some(shard) if !shard.is_last() && code == 0 && seen.is_empty() => {
+                let detail = "the runner could select none of the shard's tests: the file's last shard runs what there is of them";
+                verdict(Outcome::Skipped, Reason::NoTests, Some(detail.to_owned()), none)
+            }
+            Some(shard) if shard.is_last() => {
+                let detail = "the runner found no test that is not left to the file's other shards";
+                errored(Reason::NoTests, detail.to_owned())
+            }
+            _ => errored(Reason::NoTests, "the runner's report names no test".to_owned()),
+        };
     }
     if let Some(detail) = disagreement(test, tests, seen) {
         return contradiction(detail);
@@ -238,6 +255,7 @@ mod tests {
             seq: 1,
             test_id: id.to_owned(),
             title: vec![format!("test {id}")],
+            unit: None,
             file: file().to_string(),
             line: 1,
             retry,
@@ -265,7 +283,7 @@ mod tests {
     #[test]
     fn three_witnesses_that_agree_make_a_pass() {
         let (e, seen) = passing();
-        let judged = judge(&file(), &e, &seen, false);
+        let judged = judge(&file(), None, &e, &seen, false);
         assert_eq!((judged.outcome, judged.reason), (Outcome::Passed, Reason::TestsPassed));
         assert_eq!(judged.tests, Counts { total: 1, passed: 1, ..Counts::default() });
     }
@@ -273,7 +291,8 @@ mod tests {
     #[test]
     fn a_failure_is_a_failure_and_names_the_test() {
         let e = evidence(1, vec![reported("1", TestOutcome::Unexpected, 1)]);
-        let judged = judge(&file(), &e, &[live("1", 0, TryStatus::Failed, TestOutcome::Unexpected)], false);
+        let judged =
+            judge(&file(), None, &e, &[live("1", 0, TryStatus::Failed, TestOutcome::Unexpected)], false);
         assert_eq!((judged.outcome, judged.reason), (Outcome::Failed, Reason::TestsFailed));
         assert_eq!(judged.detail.as_deref(), Some("test 1: expected 1"));
     }
@@ -285,14 +304,15 @@ mod tests {
             live("1", 0, TryStatus::Failed, TestOutcome::Unexpected),
             live("1", 1, TryStatus::Passed, TestOutcome::Flaky),
         ];
-        let judged = judge(&file(), &e, &seen, false);
+        let judged = judge(&file(), None, &e, &seen, false);
         assert_eq!((judged.outcome, judged.tests.flaky), (Outcome::Passed, 1));
     }
 
     #[test]
     fn a_file_that_skips_everything_is_skipped_not_passed() {
         let e = evidence(0, vec![reported("1", TestOutcome::Skipped, 1)]);
-        let judged = judge(&file(), &e, &[live("1", 0, TryStatus::Skipped, TestOutcome::Skipped)], false);
+        let judged =
+            judge(&file(), None, &e, &[live("1", 0, TryStatus::Skipped, TestOutcome::Skipped)], false);
         assert_eq!(judged.outcome, Outcome::Skipped);
     }
 
@@ -414,7 +434,7 @@ mod tests {
             ),
         ];
         for (name, evidence, seen, reason) in broken {
-            let judged = judge(&file(), &evidence, &seen, false);
+            let judged = judge(&file(), None, &evidence, &seen, false);
             assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, reason), "{name}: {judged:?}");
         }
     }
@@ -425,7 +445,7 @@ mod tests {
             report: Report::Read { tests: vec![], errors: vec![error.to_owned()] },
             ..evidence(1, vec![])
         };
-        let none = judge(&file(), &with("Error: No tests found"), &[], false);
+        let none = judge(&file(), None, &with("Error: No tests found"), &[], false);
         assert_eq!(
             (none.outcome, none.reason, none.is_infrastructure()),
             (Outcome::Errored, Reason::NoTests, false)
@@ -433,9 +453,36 @@ mod tests {
         let both = ["Error: No tests found".to_owned(), "SyntaxError: Unexpected token".to_owned()];
         let syntax =
             Evidence { report: Report::Read { tests: vec![], errors: both.to_vec() }, ..evidence(1, vec![]) };
-        let syntax = judge(&file(), &syntax, &[], false);
+        let syntax = judge(&file(), None, &syntax, &[], false);
         assert_eq!((syntax.outcome, syntax.reason), (Outcome::Failed, Reason::LoadError));
         assert_eq!(syntax.detail.as_deref(), Some("SyntaxError: Unexpected token"));
+    }
+
+    #[test]
+    fn a_shard_whose_tests_are_gone_is_skipped_and_the_last_one_is_not() {
+        let shard = |index| Shard { index, of: 2, tests: vec![vec!["test 1".to_owned()]] };
+        let nothing = evidence(0, vec![]);
+        let first = judge(&file(), Some(&shard(1)), &nothing, &[], false);
+        assert_eq!((first.outcome, first.reason), (Outcome::Skipped, Reason::NoTests));
+        assert!(!first.is_infrastructure() && first.tests == Counts::default());
+        // Whatever else a runner without results says, it is no skip.
+        let (_, seen) = passing();
+        let crashed = Evidence { exit: Some(Exit::Signal(9)), ..nothing.clone() };
+        for (shard, evidence, seen) in [
+            (shard(2), &nothing, &[][..]),
+            (shard(1), &evidence(1, vec![]), &[]),
+            (shard(1), &nothing, &seen[..]),
+            (shard(1), &crashed, &[]),
+            (shard(1), &Evidence { report: Report::Missing, ..nothing.clone() }, &[]),
+        ] {
+            let judged = judge(&file(), Some(&shard), evidence, seen, false);
+            assert_eq!(judged.outcome, Outcome::Errored, "{shard} {evidence:?}: {judged:?}");
+        }
+        let (good, seen) = passing();
+        assert_eq!(judge(&file(), Some(&shard(1)), &good, &seen, false).outcome, Outcome::Passed);
+        let errors = Report::Read { tests: vec![], errors: vec!["SyntaxError: no".to_owned()] };
+        let broken = Evidence { report: errors, ..evidence(1, vec![]) };
+        assert_eq!(judge(&file(), Some(&shard(1)), &broken, &[], false).outcome, Outcome::Failed);
     }
 
     #[test]
@@ -446,14 +493,14 @@ mod tests {
             fault: Some(Fault { reason: Reason::DeviceFault, detail: "gone".to_owned() }),
             ..good
         };
-        assert_eq!(judge(&file(), &e, &seen, true).outcome, Outcome::Cancelled);
+        assert_eq!(judge(&file(), None, &e, &seen, true).outcome, Outcome::Cancelled);
     }
 
     #[test]
     fn an_agent_cannot_cancel() {
         let (good, seen) = passing();
         let e = Evidence { stopped: Some(Stop::Cancelled), ..good };
-        let judged = judge(&file(), &e, &seen, false);
+        let judged = judge(&file(), None, &e, &seen, false);
         assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, Reason::AgentFault));
         assert!(judged.is_infrastructure() && judged.tests == Counts::default());
     }

@@ -145,6 +145,7 @@ impl Rack {
             run_id: run::Id::new(now, id()),
             job_ids: (0..jobs).map(|_| job::Id::new(now, id())).collect(),
             predicted_ms: vec![60_000; jobs],
+            shards: vec![None; jobs],
             run,
             retry_of: None,
             key: None,

@@ -163,7 +163,7 @@ pub async fn promote(
     Ok(Json(read(App::clone(&app), Arc::new(member.scope), id).await?.body))
 }
 
-/// Runs a completed job again: a new run with the same test, options, name and labels.
+/// Runs a completed job again: a new run with the same test or shard, options, name and labels.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     responses((status = 201, body = Submitted)))]
@@ -179,8 +179,7 @@ pub async fn retry(
     }
     let run = app.store.run(&member.scope, job.run_id).await?;
     let (name, labels) = run.map(|(run, _)| (run.name, run.labels)).unwrap_or_default();
-    let retry_of = Some(job.id);
-    runs::submit(&app, &member, &headers, same_again(job, name, labels), retry_of).await
+    runs::submit(&app, &member, &headers, same_again(job.clone(), name, labels), Some(&job)).await
 }
 
 fn same_again(job: Job, name: Option<String>, labels: run::Labels) -> NewRun {
@@ -208,6 +207,8 @@ fn same_again(job: Job, name: Option<String>, labels: run::Labels) -> NewRun {
             env: spec.env,
             not_before: None,
             concurrency_group: spec.concurrency_group,
+            // A shard is repeated as it was.
+            shards: None,
         },
     }
 }

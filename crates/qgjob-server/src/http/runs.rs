@@ -9,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use qgjob_core::api::page::Page;
 use qgjob_core::api::runs::{CancelByKey, NewJob, NewRun, RunView, RunWithJobs, Submitted, SubmittedJob};
-use qgjob_core::model::job::{self, Conclusion, Status};
+use qgjob_core::model::job::{self, Conclusion, Job, Status};
 use qgjob_core::model::name::{AppVersionId, IdempotencyKey, LabelKey, LabelValue, OrgId};
 use qgjob_core::model::run;
 use qgjob_core::queue::rollup;
+use qgjob_core::queue::shards::Part;
 use serde::Deserialize;
 use sha2::Digest;
 use utoipa::IntoParams;
@@ -23,7 +24,7 @@ use super::extract::{Body, Query};
 use super::page::Window;
 use super::problem::Rejection;
 use super::wait::{self, Versioned, WaitQuery};
-use super::{jobs, validate};
+use super::{jobs, split, validate};
 use crate::store::{Accepted, Cancel, JobFilter, RunFilter, Scope, Submission};
 
 /// Makes a repeated request one run.
@@ -47,7 +48,7 @@ pub async fn create(
     submit(&app, &member, &headers, run, None).await
 }
 
-/// Creates a run of one job. As `POST /runs` otherwise.
+/// Creates a run of one test file: one job, unless `shards` splits it. As `POST /runs` otherwise.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", request_body = NewJob,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     responses((status = 201, body = Submitted)))]
@@ -60,7 +61,7 @@ pub async fn create_job(
     submit(&app, &member, &headers, job.into(), None).await
 }
 
-/// Submits `run`; `retry_of` is the job it repeats.
+/// Submits `run`; `retried` is the job it repeats.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -69,11 +70,12 @@ pub async fn submit(
     member: &Member,
     headers: &HeaderMap,
     run: NewRun,
-    retry_of: Option<job::Id>,
+    retried: Option<&Job>,
 ) -> Result<Response, Rejection> {
     member.may_write(&run.org_id)?;
     let now = app.clock.now();
     validate::run(&run, now)?;
+    let retry_of = retried.map(|job| job.id);
     let key = match headers.get(&IDEMPOTENCY_KEY) {
         None => None,
         Some(key) => {
@@ -85,12 +87,18 @@ pub async fn submit(
     };
     // Ids that count up sort in the order of submission.
     let first = job::Id::new(now, app.clock.random());
-    let predicted_ms = app.forecasts.jobs_ms(&run.org_id, &run.app_version_id, &run.tests).await?;
+    // A key that is known leads to the run as it was split then: it stands for the request, not for what comes of it.
+    let parts = split::parts(app, &run, retried).await?;
+    let files = run.tests.iter().zip(parts);
+    let jobs = files.flat_map(|(test, parts)| parts.into_iter().map(move |part| (test.clone(), part)));
+    let (tests, (shards, predicted_ms)): (Vec<_>, (Vec<_>, Vec<_>)) =
+        jobs.map(|(test, Part { shard, predicted_ms })| (test, (shard, predicted_ms))).unzip();
     let submission = Submission {
         run_id: run::Id::new(now, app.clock.random()),
-        job_ids: (0..run.tests.len() as u128).map(|at| job::Id(first.0.wrapping_add(at))).collect(),
+        job_ids: (0..tests.len() as u128).map(|at| job::Id(first.0.wrapping_add(at))).collect(),
         predicted_ms,
-        run,
+        shards,
+        run: NewRun { tests, ..run },
         retry_of,
         key,
     };
@@ -131,7 +139,12 @@ fn submitted(accepted: Accepted) -> Submitted {
         deduplicated: replayed,
         jobs: jobs
             .into_iter()
-            .map(|job| SubmittedJob { job_id: job.id, test: job.spec.test, status: job.status })
+            .map(|job| SubmittedJob {
+                job_id: job.id,
+                test: job.spec.test,
+                shard: job.spec.shard,
+                status: job.status,
+            })
             .collect(),
         created_at: run.created_at,
     }

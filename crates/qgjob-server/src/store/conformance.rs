@@ -12,6 +12,7 @@ mod limiting;
 mod passing_time;
 mod predicting;
 mod reading;
+mod recording;
 mod submitting;
 pub mod walk;
 pub mod world;
@@ -69,5 +70,7 @@ properties! {
         only_a_job_that_waits_can_be_promoted;
     predicting: a_prediction_stays_with_its_job each_job_has_a_prediction an_attempt_tells_what_it_took
         the_history_is_what_was_told;
+    recording: the_newest_run_that_tells_of_the_whole_file_counts a_record_is_of_its_app_and_its_org
+        what_a_shard_took_is_told_as_such a_job_keeps_its_shard;
     events: they_are_told_in_order_and_once what_failed_is_not_told;
 }

@@ -11,6 +11,7 @@ mod limits;
 mod migrate;
 mod read;
 mod reads;
+mod recorded;
 mod retention;
 mod rows;
 mod submit;
@@ -38,7 +39,7 @@ use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason};
 use qgjob_core::model::limits::{Limits, OrgChange, OrgLimits};
-use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, OrgId};
+use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, OrgId, TestPath};
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Try;
@@ -510,6 +511,11 @@ impl Store for Sqlite {
 
     async fn history(&self, newest: u32) -> Result<Vec<(OrgId, Took)>> {
         self.reads.run(move |c| read::history(c, newest)).await
+    }
+
+    async fn recorded(&self, org: &OrgId, app_id: Option<&str>, tests: &[TestPath]) -> Result<Vec<Vec<Try>>> {
+        let (org, app_id, tests) = (org.clone(), app_id.map(str::to_owned), tests.to_vec());
+        self.reads.run(move |c| recorded::recorded(c, &org, app_id.as_deref(), &tests)).await
     }
 
     async fn gauges(&self) -> Result<Gauges> {

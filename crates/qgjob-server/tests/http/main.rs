@@ -11,6 +11,7 @@ mod openapi;
 mod predictions;
 mod quotas;
 mod reads;
+mod shards;
 mod stop;
 mod streams;
 mod submit;

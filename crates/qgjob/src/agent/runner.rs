@@ -15,6 +15,7 @@ mod command;
 mod events;
 mod projects;
 mod report;
+mod selection;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use qgjob_core::model::evidence::{Exit, Fault, Report};
 use qgjob_core::model::job::Reason;
 use qgjob_core::model::name::{EnvName, TestPath};
+use qgjob_core::model::shard::Shard;
 use qgjob_core::model::test_result::Try;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -36,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 use super::process::{self, Ladder, Process};
 use super::sdk::Sdk;
 use super::shims;
+
+use selection::Selection;
 
 pub use artifacts::{ArtifactFile, Limits as ArtifactLimits};
 pub use attempt_dir::AttemptDir;
@@ -124,6 +128,8 @@ pub struct Setting {
 pub struct Plan {
     pub setting: Setting,
     pub test: TestPath,
+    /// Which of the file's tests; none for all of them.
+    pub shard: Option<Shard>,
     pub project: PlaywrightProject,
     /// Where AppWright's WebDriver calls go.
     pub gateway_port: u16,
@@ -190,11 +196,14 @@ impl AppWright {
     /// Starts the tests. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the shims cannot be written or node does not start.
+    /// If the shims or the list of tests cannot be written or node does not start.
     pub fn start(plan: Plan) -> Result<Running, Error> {
         let shims = shims::Shims::write(&plan.dir.shims())
             .map_err(|source| Error::Io { path: plan.dir.shims(), source })?;
-        let process = command::test(&plan, &shims).spawn()?;
+        let selection = Selection::of(&plan);
+        let list = plan.dir.test_list();
+        selection.write(&list).map_err(|source| Error::Io { path: list, source })?;
+        let process = command::test(&plan, &selection, &shims).spawn()?;
         let (say, live) = mpsc::channel(1024);
         let interrupt = CancellationToken::new();
         let task = tokio::spawn(supervise(plan, process, say, interrupt.clone()));

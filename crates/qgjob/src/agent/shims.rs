@@ -221,12 +221,14 @@ mod tests {
             const Events = require(process.env.PW_TEST_REPORTER);
             const reporter = new Events();
             const suite = { type: 'project', title: 'device' };
-            const test = { id: 't1', parent: { type: 'file', parent: suite }, location: { file: '/p/a.spec.js', line: 3 },
+            const file = { type: 'file', parent: suite, _parallelMode: 'none' };
+            const group = { type: 'describe', parent: file, _parallelMode: 'serial', titlePath: () => ['', 'device', 'a.spec.js', 'group'] };
+            const test = { id: 't1', parent: group, location: { file: '/p/a.spec.js', line: 3 },
               titlePath: () => ['', 'device', 'a.spec.js', 'group', 'works'], outcome: () => 'unexpected', ok: () => false,
               expectedStatus: 'passed', retries: 1, annotations: [{ type: 'issue', description: 12n }] };
             const circle = { message: '\u001b[31mbad\u001b[0m ' + 'x'.repeat(100000), location: { file: 'f', line: 1, column: 1n } };
             circle.location.file = circle.location;
-            reporter.onBegin({ version: '1.59.1', workers: 1n }, { allTests: () => [test] });
+            reporter.onBegin({ version: '1.59.1', workers: 1n }, { allTests: () => [test, { ...test, parent: { type: 'describe', parent: file } }] });
             reporter.onTestBegin(test, { retry: 0, workerIndex: 0 });
             reporter.onStdOut(Buffer.from('two\nlines'), test);
             reporter.onStdErr('err', undefined);
@@ -247,6 +249,8 @@ mod tests {
         assert_eq!(names, ["begin", "test-begin", "stdout", "stderr", "test-end", "error", "end"]);
         let listed = &events[0]["tests"][0];
         assert_eq!(listed["title"], serde_json::json!(["group", "works"]));
+        assert_eq!(listed["unit"], 1, "the suite is serial");
+        assert_eq!(events[0]["tests"][1].get("unit"), None, "another Playwright may not have the field");
         assert_eq!(
             (&listed["project"], &listed["line"], &events[0]["workers"]),
             (&"device".into(), &3.into(), &"1".into())

@@ -93,7 +93,7 @@ fn row(context: &Context, view: &JobView) -> Vec<String> {
         job.id.to_string(),
         job.status.to_string(),
         job.conclusion.map(|conclusion| conclusion.to_string()).unwrap_or_default(),
-        job.spec.test.to_string(),
+        job.spec.named(),
         job.app_version_id.to_string(),
         view.device_name.clone().unwrap_or_default(),
         span(between(job.created_at, now)),

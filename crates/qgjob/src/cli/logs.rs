@@ -65,7 +65,7 @@ impl Logs {
             let bytes = tail(&bytes, self.tail);
             match context.output.format {
                 Format::Text if several => {
-                    let head = format!("==> {} ({job}) <==", view.job.spec.test);
+                    let head = format!("==> {} ({job}) <==", view.job.spec.named());
                     context.output.line(context.output.paint(BOLD, &head))?;
                     self.print(context, bytes)?;
                 }

@@ -111,7 +111,7 @@ async fn promote(context: &Context, client: &crate::client::Client, jobs: &[Stri
             Ok(view) => {
                 let id = view.job.id.to_string();
                 let text =
-                    format!("{} Promoted {id} ({})", context.output.paint(GOOD, "✓"), view.job.spec.test);
+                    format!("{} Promoted {id} ({})", context.output.paint(GOOD, "✓"), view.job.spec.named());
                 promoted.push(Object::new(id, &view, text));
             }
             Err(failure) => {

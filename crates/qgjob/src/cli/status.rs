@@ -81,7 +81,7 @@ fn facts(output: &Output, view: &JobView) -> String {
             text.push_str(&format!("\n  {}{}", output.paint(DIM, &format!("{name:<13}")), plain(&value)));
         }
     };
-    fact("test", job.spec.test.to_string());
+    fact("test", job.spec.named());
     fact("app version", job.app_version_id.to_string());
     fact("org", job.org_id.to_string());
     fact("run", job.run_id.to_string());

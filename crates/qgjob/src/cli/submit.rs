@@ -15,6 +15,7 @@ use qgjob_core::model::job::Reset;
 use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, OrgId, TestPath};
 use qgjob_core::model::priority::Priority;
 use qgjob_core::model::selector::{Platform, Selector, Target};
+use qgjob_core::model::shard::{self, Shards};
 
 use super::failure::{Failure, Result};
 use super::watch::{Patience, Wish, watch};
@@ -30,7 +31,7 @@ use plan::Plan;
 
 /// Queue tests for an app version
 ///
-/// Each test file becomes one job; all of them are one run. The project around the tests is sent along, once per
+/// Each test file becomes one job, or several with --shards; all of them are one run. The project around the tests is sent along, once per
 /// content. What flags do not say, the project's qgjob.toml can.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -62,6 +63,11 @@ pub struct Submit {
     /// Of the org's jobs that name the same, run only one at a time, or as many as `qgjob org concurrency set` says
     #[arg(long, value_name = "NAME")]
     concurrency_group: Option<ConcurrencyGroup>,
+    /// Split the tests of long files into several jobs, by the times of their latest run: auto, or at most so many for each
+    /// file. `auto` splits where the run ends sooner for it. A file without recorded tests stays whole, and so does a serial
+    /// suite
+    #[arg(long, value_name = "N|auto")]
+    shards: Option<Shards>,
     /// How long one attempt on a device may take [default: 30m]
     #[arg(long, value_name = "SPAN", value_parser = value::span)]
     timeout: Option<Duration>,
@@ -324,7 +330,8 @@ fn text(context: &Context, new: &NewRun, submitted: &Submitted, waits: bool) -> 
     ));
     if submitted.job_id.is_none() && !waits {
         for job in submitted.jobs.iter().take(LIST_JOBS) {
-            text.push_str(&format!("  {}  {}\n", job.job_id, job.test));
+            let test = shard::named(&job.test, job.shard.as_ref());
+            text.push_str(&format!("  {}  {test}\n", job.job_id));
         }
         if submitted.jobs.len() > LIST_JOBS {
             text.push_str(&format!("  … and {} more\n", submitted.jobs.len() - LIST_JOBS));

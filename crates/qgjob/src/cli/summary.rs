@@ -113,14 +113,14 @@ pub fn of_jobs(output: &Output, jobs: &[JobView], tests: &Tests) -> String {
             troubles.push_str(&format!(
                 "\n{} {}: {}\n",
                 output.paint(WARN, "!"),
-                view.job.spec.test,
+                view.job.spec.named(),
                 plain(&format!("{reason}: {detail}"))
             ));
         }
         let Some(tries) = tests.get(&view.job.id).filter(|tries| !tries.is_empty()) else { continue };
         text.push_str(&format!(
             "\n{}  {}\n",
-            output.paint(BOLD, view.job.spec.test.as_str()),
+            output.paint(BOLD, &view.job.spec.named()),
             output.paint(DIM, &on(view))
         ));
         for result in tries {
@@ -148,7 +148,7 @@ fn row(view: &JobView) -> Vec<String> {
     });
     let dash = || "–".to_owned();
     vec![
-        job.spec.test.to_string(),
+        job.spec.named(),
         result,
         counted(job.tests).unwrap_or_else(dash),
         view.device_name.clone().unwrap_or_else(dash),

@@ -55,7 +55,7 @@ credentials.toml, readable by you alone (mode 0600) or refused:
   token = \"qgj_pat_…\"
 
 qgjob.toml, in the project or above it up to the root of the checkout: `server`, `org_id`, and under [submit] the flags of
-`qgjob submit`: app_version_id, tests, app, platform, target, device, priority, concurrency_group, timeout,
+`qgjob submit`: app_version_id, tests, app, platform, target, device, priority, concurrency_group, shards, timeout,
 queue_timeout, retries, test_retries, reset, env, labels. It can hold no token. Its `server` counts only when you have a
 credential for it.
 

@@ -47,9 +47,11 @@ pub struct Submit {
     /// What the device must be like.
     pub device: Option<String>,
     /// A number or a word.
-    pub priority: Option<Priority>,
+    pub priority: Option<NumberOrWord>,
     /// Of the jobs that name the same, only so many run at a time.
     pub concurrency_group: Option<String>,
+    /// `auto`, or how many shards a file is split into at most.
+    pub shards: Option<NumberOrWord>,
     /// Of an attempt.
     pub timeout: Option<String>,
     /// Of the wait for a device.
@@ -68,17 +70,17 @@ pub struct Submit {
     pub labels: BTreeMap<String, String>,
 }
 
-/// A priority as TOML can hold it.
+/// What TOML can hold as a number or as a word: a priority, shards.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub enum Priority {
-    /// 1 to 10.
+pub enum NumberOrWord {
+    /// A number.
     Number(u8),
     /// A word.
     Word(String),
 }
 
-impl std::fmt::Display for Priority {
+impl std::fmt::Display for NumberOrWord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
@@ -127,7 +129,7 @@ mod tests {
         assert!(submit.app_version_id.is_some() && !submit.tests.is_empty() && submit.app.is_some());
         assert!(submit.platform.is_some() && submit.target.is_some() && submit.device.is_some());
         assert!(submit.priority.is_some() && submit.timeout.is_some() && submit.queue_timeout.is_some());
-        assert!(submit.concurrency_group.is_some());
+        assert!(submit.concurrency_group.is_some() && submit.shards.is_some());
         assert!(submit.retries.is_some() && submit.test_retries.is_some() && submit.reset.is_some());
         assert!(!submit.env.is_empty() && !submit.labels.is_empty());
     }

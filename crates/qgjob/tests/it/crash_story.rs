@@ -213,6 +213,7 @@ async fn attempt(link: &Link, lease: &Lease, over: &CancellationToken) {
         seq: 1,
         test_id: "t".to_owned(),
         title: vec!["t".to_owned()],
+        unit: None,
         file: lease.test.to_string(),
         line: 1,
         retry: 0,

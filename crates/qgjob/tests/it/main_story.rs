@@ -317,6 +317,46 @@ async fn an_agent_with_nothing_to_do_is_quiet() {
     assert!(asked <= 5.0, "{asked} claims in 5 s without work");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shards_of_a_file_run_each_of_its_tests_once() {
+    let world = World::new(2).await;
+    let file = "--test=tests/item.spec.js";
+    let whole = world.submit(&[GOOD, file]).await;
+    assert_eq!(world.wait(&whole).await.code, 0);
+    let recorded = tests(&world, &whole).await;
+    assert_eq!(recorded.len(), 3);
+    let made = world.qgjob(&["submit", ORG, GOOD, file, "--shards=2", "-o", "json"]).await.json();
+    let jobs: Vec<&str> =
+        made["jobs"].as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap()).collect();
+    assert_eq!(jobs.len(), 2, "{made}");
+    let done = world.qgjob(&["wait", "--run-id", made["run_id"].as_str().unwrap()]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let mut ran = Vec::new();
+    for (number, job) in (1..).zip(&jobs) {
+        let own = tests(&world, job).await;
+        assert!(!own.is_empty(), "shard {number}");
+        ran.extend(own);
+        let shown = world.qgjob(&["status", "--job-id", job]).await;
+        assert!(shown.out.contains(&format!("tests/item.spec.js {number}/2")), "{shown:?}");
+    }
+    ran.sort();
+    assert_eq!(ran, recorded);
+    let third = world.submit(&[GOOD, "--test=tests/about.spec.js", "--shards=auto"]).await;
+    assert_eq!(world.job(&third).await.get("shard"), None, "nothing is recorded of it");
+    assert_eq!(world.wait(&third).await.code, 0);
+}
+
+/// The titles of the tests that a job ran, sorted.
+async fn tests(world: &World, job: &str) -> Vec<String> {
+    let url = format!("{}/api/v1/jobs/{job}/tests", world.url());
+    let answer = reqwest::Client::new().get(url).bearer_auth(world.token()).send().await.unwrap();
+    let body: Value = answer.json().await.unwrap();
+    let tries = body["items"].as_array().unwrap().iter();
+    let mut titles: Vec<String> = tries.map(|one| one["title"].to_string()).collect();
+    titles.sort();
+    titles
+}
+
 /// Claims that agents have made so far.
 async fn claims(world: &World) -> f64 {
     let url = format!("{}/metrics", world.url());

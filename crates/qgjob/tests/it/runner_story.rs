@@ -3,6 +3,7 @@
 
 mod preparing;
 mod scene;
+mod shards;
 mod traps;
 
 use std::time::{Duration, Instant};

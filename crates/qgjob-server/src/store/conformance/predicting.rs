@@ -79,7 +79,7 @@ async fn run_all(w: &mut World) -> Vec<(OrgId, Took)> {
     let unplugged = run(w, &rack, group, None).await;
     w.finish(&rack, &unplugged, broken()).await;
     let took = |lease: &Lease, held_ms, install| {
-        (acme(), Took { group_id: group, test: lease.test.clone(), held_ms, install })
+        (acme(), Took { group_id: group, test: lease.test.clone(), is_shard: false, held_ms, install })
     };
     let install = TookInstall { kind: Target::Emulator, duration_ms: 20_000 };
     vec![took(&cold, 70_000, Some(install)), took(&warm, 90_000, None), took(&reset, 90_000, None)]

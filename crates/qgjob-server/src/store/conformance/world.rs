@@ -129,7 +129,8 @@ impl World {
         let run_id = run::Id::new(self.now, self.draw());
         let job_ids = run.tests.iter().map(|_| job::Id::new(self.now, self.draw())).collect();
         let predicted_ms = run.tests.iter().map(|_| 60_000).collect();
-        Submission { run_id, job_ids, predicted_ms, run, retry_of: None, key: None }
+        let shards = vec![None; run.tests.len()];
+        Submission { run_id, job_ids, predicted_ms, shards, run, retry_of: None, key: None }
     }
 
     pub async fn try_submit(&self, submission: Submission) -> Answer<Accepted> {
@@ -347,6 +348,7 @@ pub fn a_try(lease: &Lease, status: TryStatus, outcome: TestOutcome) -> Try {
         seq: 1,
         test_id: "t1".to_owned(),
         title: vec!["a test".to_owned()],
+        unit: None,
         file: lease.test.to_string(),
         line: 1,
         retry: 0,

@@ -197,8 +197,8 @@ pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Finish>) -
     }
     let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
     let seen: Vec<Try> = tx.all(sql, [Bin(attempt.id.0)], |row| json(row, "body"))?;
-    let judgement =
-        verdict::judge(&job.test, evidence, &seen, job.state.conclusion == Some(Conclusion::Cancelled));
+    let cancelled = job.state.conclusion == Some(Conclusion::Cancelled);
+    let judgement = verdict::judge(&job.test, job.shard.as_ref(), evidence, &seen, cancelled);
     if attempt.ended.is_some() || attempt.epoch != report.epoch {
         let fact = Fact::StaleReport { attempt_id: attempt.id, claimed: judgement.outcome };
         tx.tell(now, job.about(), fact);
@@ -271,7 +271,8 @@ fn took(tx: &Tx<'_>, now: Timestamp, attempt: &Attempt, job: &Job) -> Verb<Took>
         _ => None,
     };
     let whole_ms = between_ms(attempt.started_at, now);
-    Ok(Took::new(job.group_id, job.test.clone(), whole_ms, attempt.install, kind))
+    let is_shard = job.shard.is_some();
+    Ok(Took::new(job.group_id, job.test.clone(), is_shard, whole_ms, attempt.install, kind))
 }
 
 /// Ends live attempts by the server's own judgement. Each draws its own wait from `random`.

@@ -5,6 +5,7 @@ use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::{self, Conclusion, Reason, Status};
 use qgjob_core::model::name::{OrgId, TestPath};
 use qgjob_core::model::run::{self, JobCounts};
+use qgjob_core::model::shard::Shard;
 use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::{attempt, group};
 use qgjob_core::queue::lifecycle::{self, Change, Command};
@@ -12,7 +13,7 @@ use qgjob_core::queue::retry::Budget;
 use qgjob_core::queue::rollup;
 use rusqlite::Row;
 
-use super::rows::{At, Bin, Ids, Word};
+use super::rows::{At, Bin, Ids, Json, Word};
 use super::transaction::{About, Stop, Tx, Verb, not_found};
 
 /// What the verbs need of a job.
@@ -23,6 +24,7 @@ pub(super) struct Job {
     pub org_id: OrgId,
     pub group_id: group::Id,
     pub test: TestPath,
+    pub shard: Option<Shard>,
     pub priority: u8,
     pub predicted_ms: u64,
     pub state: lifecycle::State,
@@ -51,7 +53,7 @@ impl Job {
 }
 
 const COLUMNS: &str = "id, run_id, org_id, group_id, test, priority, status, conclusion, infra_faults, infra_retries, avoid, \
-     attempts, attempt_id, predicted_ms, promoted_at";
+     attempts, attempt_id, predicted_ms, promoted_at, shard";
 
 /// Reads [`COLUMNS`] by their place: looking up a name costs as much as reading the value.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -75,6 +77,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         attempt_id: row.get::<_, Option<Bin>>(12)?.map(|id| attempt::Id(id.0)),
         predicted_ms: row.get(13)?,
         promoted_at: row.get::<_, Option<At>>(14)?.map(|at| at.0),
+        shard: row.get::<_, Option<Json<_>>>(15)?.map(|shard| shard.0),
     })
 }
 

@@ -14,6 +14,7 @@ pub(super) const ALL: &[&str] = &[
     include_str!("../../../migrations/sqlite/0005_fewer_trees.sql"),
     include_str!("../../../migrations/sqlite/0006_choices.sql"),
     include_str!("../../../migrations/sqlite/0007_quarantines.sql"),
+    include_str!("../../../migrations/sqlite/0008_shards.sql"),
 ];
 
 /// Applies those of `migrations` that the database does not have.

@@ -283,7 +283,7 @@ pub(super) fn running_jobs(c: &Connection) -> rusqlite::Result<Vec<RunningJob>> 
 /// The newest attempts are looked at, and no more than those, however few of them came to a verdict.
 pub(super) fn history(c: &Connection, newest: u32) -> rusqlite::Result<Vec<(OrgId, Took)>> {
     let sql = "SELECT j.org_id, j.group_id, j.test, a.outcome, a.started_at, a.ended_at, a.install_action, a.install_ms,
-        d.kind FROM attempts a CROSS JOIN jobs j ON j.id = a.job_id
+        d.kind, j.shard IS NOT NULL FROM attempts a CROSS JOIN jobs j ON j.id = a.job_id
         LEFT JOIN devices d ON d.id = a.device_id AND a.install_action <> 'avoided' ORDER BY a.id DESC LIMIT ?1";
     let found = all(c, sql, [newest], |row| {
         let outcome: Option<Word<Outcome>> = row.get(3)?;
@@ -296,7 +296,7 @@ pub(super) fn history(c: &Connection, newest: u32) -> rusqlite::Result<Vec<(OrgI
         let duration_ms = row.get::<_, Option<u64>>(7)?.unwrap_or(0);
         let install = action.map(|Word(action)| Install { action, duration_ms });
         let (whole_ms, kind) = (between_ms(started_at, ended_at), kind.map(|Word(kind)| kind));
-        let took = Took::new(row.get(1)?, row.get::<_, Word<_>>(2)?.0, whole_ms, install, kind);
+        let took = Took::new(row.get(1)?, row.get::<_, Word<_>>(2)?.0, row.get(9)?, whole_ms, install, kind);
         Ok(Some((row.get::<_, Word<_>>(0)?.0, took)))
     })?;
     Ok(found.into_iter().rev().flatten().collect())

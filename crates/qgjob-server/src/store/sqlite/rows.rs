@@ -225,7 +225,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         run_id: qgjob_core::model::run::Id(bin(row, "run_id")?),
         org_id: word(row, "org_id")?,
         app_version_id: word(row, "app_version_id")?,
-        spec: Spec { test, ..spec },
+        spec: Spec { test, shard: row.get::<_, Option<Json<_>>>("shard")?.map(|shard| shard.0), ..spec },
         status: word(row, "status")?,
         conclusion: opt_word(row, "conclusion")?,
         reason: opt_word(row, "reason")?,

@@ -31,11 +31,12 @@ struct Known {
 }
 
 pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -> Verb<Accepted> {
-    let Submission { run_id, job_ids, predicted_ms, run, retry_of, key } = submission;
+    let Submission { run_id, job_ids, predicted_ms, shards, run, retry_of, key } = submission;
     let run_id = *run_id;
-    if job_ids.is_empty() || [job_ids.len(), predicted_ms.len()] != [run.tests.len(); 2] {
-        let (tests, ids, predictions) = (run.tests.len(), job_ids.len(), predicted_ms.len());
-        let what = format!("{tests} tests, {ids} ids of jobs and {predictions} predictions");
+    if job_ids.is_empty() || [job_ids.len(), predicted_ms.len(), shards.len()] != [run.tests.len(); 3] {
+        let (tests, ids) = (run.tests.len(), job_ids.len());
+        let (predictions, shards) = (predicted_ms.len(), shards.len());
+        let what = format!("{tests} tests, {ids} ids of jobs, {predictions} predictions and {shards} shards");
         return Err(Refusal::Invalid(what).into());
     }
     let known = match key {
@@ -68,6 +69,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
     let group_id = group_of(tx, &group_key)?;
     let spec = job::Spec {
         test: run.tests[0].clone(),
+        shard: None,
         bundle_sha256: run.bundle_sha256,
         platform: options.platform,
         target: options.target,
@@ -103,13 +105,14 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
     insert_run(tx, &made, &spec, first_job)?;
     let mut jobs = Vec::with_capacity(job_ids.len());
     let numbered = job_ids.iter().zip(first_job..);
-    for (((id, ordinal), test), predicted_ms) in numbered.zip(&run.tests).zip(predicted_ms) {
+    let tests = run.tests.iter().zip(shards);
+    for (((id, ordinal), (test, shard)), predicted_ms) in numbered.zip(tests).zip(predicted_ms) {
         let job = job::Job {
             id: *id,
             run_id,
             org_id: made.org_id.clone(),
             app_version_id: made.app_version_id.clone(),
-            spec: job::Spec { test: test.clone(), ..spec.clone() },
+            spec: job::Spec { test: test.clone(), shard: shard.clone(), ..spec.clone() },
             status,
             conclusion: None,
             reason: None,
@@ -235,8 +238,8 @@ fn insert_job(
     job: &job::Job,
 ) -> Verb<()> {
     let sql = "INSERT INTO jobs (id, run_id, org_id, group_id, test, priority, infra_retries, status, not_before, queued_at,
-        queue_deadline, created_at, predicted_ms, ordinal)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        queue_deadline, created_at, predicted_ms, ordinal, shard)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let queued_at = (job.status == Status::Queued).then_some(At(now));
     tx.change(
         sql,
@@ -254,7 +257,8 @@ fn insert_job(
             At(job.queue_deadline),
             At(now),
             job.predicted_ms,
-            ordinal
+            ordinal,
+            job.spec.shard.as_ref().map(Json)
         ],
     )?;
     let about = About { org_id: Some(&job.org_id), run_id: Some(job.run_id), job_id: Some(job.id) };

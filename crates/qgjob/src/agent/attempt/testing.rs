@@ -75,6 +75,7 @@ impl Attempt<'_> {
         let plan = Plan {
             setting,
             test: self.lease.test.clone(),
+            shard: self.lease.shard.clone(),
             project,
             gateway_port: gateway.port(),
             timeout: self.deadline.saturating_duration_since(tokio::time::Instant::now()),

@@ -50,6 +50,11 @@ impl AttemptDir {
         self.root.join("events.ndjson")
     }
 
+    /// The tests that a shard names.
+    pub(super) fn test_list(&self) -> PathBuf {
+        self.root.join("tests.list")
+    }
+
     pub(super) fn shims(&self) -> PathBuf {
         self.root.join("shims")
     }

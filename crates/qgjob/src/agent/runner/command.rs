@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::selection::Selection;
 use super::{Plan, Setting};
 use crate::agent::process::{Launch, Output};
 use crate::agent::shims::{JobEnv, Shims};
@@ -12,9 +13,10 @@ use crate::agent::workspace::CONFIG;
 /// The runner's own limit on the whole run is this much later than the agent's: a net below a net.
 const NET: Duration = Duration::from_secs(30);
 
-/// Runs one test file.
-pub(super) fn test(plan: &Plan, shims: &Shims) -> Launch {
-    let launch = playwright(&plan.setting).args(arguments(plan)).envs(environment(plan, shims));
+/// Runs the selected tests of one test file.
+pub(super) fn test(plan: &Plan, selection: &Selection, shims: &Shims) -> Launch {
+    let chosen = selection.arguments(&plan.dir.test_list());
+    let launch = playwright(&plan.setting).args(chosen).args(arguments(plan)).envs(environment(plan, shims));
     let launch = launch.output(Output::Piped);
     match &plan.records {
         Some(records) => launch.recorded_in(records),
@@ -114,6 +116,7 @@ mod tests {
         Plan {
             setting,
             test: "tests/a.spec.js".parse().unwrap(),
+            shard: None,
             project: PlaywrightProject {
                 name: "two words".to_owned(),
                 timeout_ms,

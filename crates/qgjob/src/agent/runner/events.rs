@@ -46,6 +46,8 @@ enum Event {
 struct Test {
     id: String,
     title: Vec<String>,
+    #[serde(default)]
+    unit: Option<u32>,
     line: u32,
     project: String,
 }
@@ -143,6 +145,7 @@ impl Events {
             seq: self.tries.len() as u32 + 1,
             test_id: ended.id,
             title: test.title.clone(),
+            unit: test.unit,
             // The file that was selected, even where the test's code is in a file that it shares with others.
             file: self.test.to_string(),
             line: test.line,
@@ -164,7 +167,7 @@ mod tests {
     use super::*;
 
     const BEGIN: &str = r#"{"event":"begin","tests":[
-        {"id":"a","title":["outer","inner"],"file":"/w/shared.js","line":7,"project":"p"},
+        {"id":"a","title":["outer","inner"],"unit":1,"file":"/w/shared.js","line":7,"project":"p"},
         {"id":"s","title":["log in"],"file":"/w/setup.js","line":1,"project":"setup"}]}"#;
 
     struct Scene {
@@ -211,7 +214,10 @@ mod tests {
         let [Live::Try(first), Live::Try(second)] = told.as_slice() else { panic!("{told:?}") };
         assert_eq!((first.seq, second.seq), (1, 2));
         assert_eq!((first.status, second.outcome), (TryStatus::TimedOut, TestOutcome::Flaky));
-        assert_eq!(first.title, ["outer", "inner"]);
+        assert_eq!(
+            (first.title.as_slice(), first.unit),
+            (&["outer".to_owned(), "inner".to_owned()][..], Some(1))
+        );
         assert_eq!((first.file.as_str(), first.line, first.duration_ms), ("tests/a.spec.js", 7, 12));
         assert_eq!(first.error.as_deref(), Some("no"));
         assert!(scene.events.news().is_empty());

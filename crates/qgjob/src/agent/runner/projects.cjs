@@ -2,11 +2,13 @@
 // Added by PW_TEST_REPORTER to a run that lists nothing: writes what the configuration says about its
 // projects to $QGJOB_PROJECTS. Playwright's own JSON report leaves out `use`.
 const fs = require('fs');
+const path = require('path');
 
 class Projects {
   version() { return 'v2'; }
   printsToStdio() { return false; }
   onConfigure(config) {
+    const root = path.relative(process.cwd(), config.rootDir);
     const text = (value) => (typeof value === 'string' ? value : null);
     const projects = config.projects.map((project) => {
       const use = project.use || {};
@@ -16,6 +18,8 @@ class Projects {
         platform: text(use.platform),
         provider: text(device.provider),
         device_name: text(device.name),
+        root,
+        playwright: text(config.version),
         timeout_ms: Math.max(0, Math.round(Number(project.timeout) || 0)),
       };
     });

@@ -26,6 +26,10 @@ pub struct PlaywrightProject {
     /// `emulator`, `local-device`, `browserstack` or `lambdatest`.
     pub provider: Option<String>,
     pub device_name: Option<String>,
+    /// Playwright's root folder, from which it names test files, as seen from the working copy.
+    pub root: String,
+    /// Playwright's version.
+    pub playwright: Option<String>,
     /// For each test; 0 means none.
     pub timeout_ms: u64,
 }
@@ -155,7 +159,13 @@ mod tests {
     fn project(name: &str, platform: &str, provider: &str, device: &str) -> PlaywrightProject {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let (platform, provider, device_name) = (some(platform), some(provider), some(device));
-        PlaywrightProject { name: name.to_owned(), platform, provider, device_name, timeout_ms: 0 }
+        PlaywrightProject {
+            name: name.to_owned(),
+            platform,
+            provider,
+            device_name,
+            ..PlaywrightProject::default()
+        }
     }
 
     fn chosen(projects: &[PlaywrightProject], platform: Platform, kind: Target) -> Option<&str> {

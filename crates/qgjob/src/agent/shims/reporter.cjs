@@ -46,6 +46,18 @@ function project(test) {
 // titlePath() is ['', project, file, ...describes, title].
 const titles = (test) => test.titlePath().slice(3).map((title) => text(title, MAX_TITLE));
 
+// How many titles of a test name what must run as one: fewer than all in a serial suite. What is serial only a private field
+// says; where it is missing, so is the answer. So it is for a test that another file wrote, which no list can name.
+function unit(test) {
+  let titles = test.titlePath().length - 3;
+  for (let suite = test.parent; suite && suite.type !== 'project' && suite.type !== 'root'; suite = suite.parent) {
+    if (typeof suite._parallelMode !== 'string') return undefined;
+    if (suite.type === 'file' && suite.location && suite.location.file !== test.location.file) return undefined;
+    if (suite._parallelMode === 'serial') titles = suite.titlePath().length - 3;
+  }
+  return titles;
+}
+
 class Events {
   constructor() {
     this.fd = null;
@@ -71,7 +83,7 @@ class Events {
     this.put(() => ({
       event: 'begin', playwright: config.version, workers: config.workers,
       tests: suite.allTests().map((test) => ({
-        id: test.id, title: titles(test), file: test.location.file, line: test.location.line, project: project(test),
+        id: test.id, title: titles(test), unit: unit(test), file: test.location.file, line: test.location.line, project: project(test),
       })),
     }));
   }

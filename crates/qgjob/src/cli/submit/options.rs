@@ -63,6 +63,11 @@ impl Submit {
                 "concurrency_group",
                 project.concurrency_group.as_deref(),
             )?,
+            shards: either(
+                self.shards,
+                "shards",
+                project.shards.as_ref().map(ToString::to_string).as_deref(),
+            )?,
             ..default
         };
         let flags = self.env.iter().map(|(name, value)| (name, value));

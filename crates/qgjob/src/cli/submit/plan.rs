@@ -146,7 +146,8 @@ impl Plan<'_> {
         let selector = &self.options.selector;
         let device = if selector.is_empty() { String::new() } else { format!(" ({selector})") };
         let mut text = format!(
-            "Would queue {} for {} (org {})\n  app      {}\n  target   {}{device}, priority {}\n  project  {}, {}, {}\n",
+            "Would queue {}{} for {} (org {})\n  app      {}\n  target   {}{device}, priority {}\n  project  {}, {}, {}\n",
+            if self.options.shards.is_some() { "at least " } else { "" },
             count(self.tests.len() as u64, "job"),
             self.app_version_id,
             self.org_id,

@@ -80,7 +80,7 @@ impl Story {
     fn job(&mut self, view: &JobView) -> &mut Known {
         let known = self.jobs.entry(view.job.id).or_default();
         if known.test.is_empty() {
-            known.test = view.job.spec.test.to_string();
+            known.test = view.job.spec.named();
             known.queued = Some(view.job.created_at);
         }
         known
@@ -213,11 +213,11 @@ pub fn news_of(view: &JobView) -> News {
     let job = &view.job;
     let detail = match job.status {
         Status::Scheduled => match job.not_before {
-            Some(not_before) => joined([job.spec.test.to_string(), format!("not before {not_before}")]),
-            None => job.spec.test.to_string(),
+            Some(not_before) => joined([job.spec.named(), format!("not before {not_before}")]),
+            None => job.spec.named(),
         },
         Status::Queued => {
-            let known = Known { test: job.spec.test.to_string(), ..Known::default() };
+            let known = Known { test: job.spec.named(), ..Known::default() };
             queued_detail(&known, job.attempts > 0, job.reason, job.detail.as_deref(), job.not_before)
         }
         Status::Running => {

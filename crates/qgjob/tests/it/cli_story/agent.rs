@@ -204,6 +204,7 @@ fn tries(lease: &Lease, how: Play) -> Vec<Try> {
         seq,
         test_id: "t1".into(),
         title: vec!["suite".into(), "does it".into()],
+        unit: None,
         file: lease.test.to_string(),
         line: 3,
         retry,

@@ -14,6 +14,7 @@ use qgjob::agent::workspace::{Cache, Error, Project, Settings, Workspace};
 use qgjob::bundle;
 use qgjob_core::model::evidence::{Evidence, Stop};
 use qgjob_core::model::selector::{Platform, Target};
+use qgjob_core::model::shard::Shard;
 use qgjob_core::queue::verdict::{Judgement, judge};
 
 /// The example's packages, so that all tests share one installation.
@@ -105,6 +106,7 @@ impl Scene {
         Plan {
             setting,
             test: test.parse().unwrap(),
+            shard: None,
             project,
             gateway_port: 9,
             timeout: Duration::from_secs(60),
@@ -128,8 +130,19 @@ impl Scene {
 
     /// What the server would make of it.
     pub fn judge(&self, test: &str, done: &Finished, stopped: Option<Stop>) -> Judgement {
+        self.judge_shard(test, None, done, stopped)
+    }
+
+    /// The same of a shard.
+    pub fn judge_shard(
+        &self,
+        test: &str,
+        shard: Option<&Shard>,
+        done: &Finished,
+        stopped: Option<Stop>,
+    ) -> Judgement {
         let evidence = Evidence { stopped, fault: None, exit: Some(done.exit), report: done.report.clone() };
-        judge(&test.parse().unwrap(), &evidence, &done.tries, stopped == Some(Stop::Cancelled))
+        judge(&test.parse().unwrap(), shard, &evidence, &done.tries, stopped == Some(Stop::Cancelled))
     }
 }
 
