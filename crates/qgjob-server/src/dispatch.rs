@@ -1,7 +1,9 @@
 //! Dispatch: brings free devices and waiting jobs together. It asks the board, then the store, whose claim is the only
 //! step that counts. Agents that find nothing wait here and are woken by the store's events; no timer polls.
 
+mod current;
 mod explain;
+mod rulings;
 #[cfg(test)]
 mod tests;
 
@@ -12,12 +14,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use qgjob_core::api::agents::{ClaimReply, ClaimRequest, Lease};
 use qgjob_core::clock::Clock;
-use qgjob_core::model::attempt::Took;
-use qgjob_core::model::device::Quarantine;
-use qgjob_core::model::event::{Event, Fact};
-use qgjob_core::model::{agent, attempt, device, group, job};
-use qgjob_core::queue::board::{Board, Health, Proposal, Ruling, Waiting};
-use qgjob_core::queue::forecast::PRIOR_S;
+use qgjob_core::model::event::Event;
+use qgjob_core::model::{agent, attempt, device};
+use qgjob_core::queue::board::{Board, Health, Proposal, Ruling};
 use qgjob_core::queue::placement::Parameters;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -25,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::forecasts::Forecasts;
-use crate::store::{self, Claim, GroupRow, Scope, Store, WaitingJob};
+use crate::store::{self, Claim, Store};
 
 /// Brings devices and jobs together.
 pub struct Dispatch {
@@ -66,9 +65,6 @@ struct Stale {
     devices: bool,
 }
 
-/// Jobs that are given up in one call, so that others do not wait for long.
-const GIVEN_UP_AT_ONCE: usize = 500;
-
 /// The pause before another try to read what is stale, or to carry out what the store could not.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -87,8 +83,9 @@ impl Dispatch {
         let (asks, inbox) = mpsc::channel(1024);
         // Subscribed before the board is read, so that no event falls between the two.
         let inbox = Inbox { asks: inbox, events: store.subscribe() };
-        let board =
-            Mutex::new(read_board(&*store, &forecasts, parameters, Health::default(), clock.now()).await?);
+        let board = Mutex::new(
+            current::read_board(&*store, &forecasts, parameters, Health::default(), clock.now()).await?,
+        );
         let (newest_claims, foreseeing) = (Mutex::default(), tokio::sync::Mutex::default());
         let inbox = Mutex::new(Some(inbox));
         Ok(Arc::new(Self {
@@ -185,45 +182,6 @@ impl Dispatch {
         }
     }
 
-    /// Tells the store what the board decided about devices and builds. What it could not take stays in `rulings`.
-    async fn carry_out(&self, rulings: &mut Vec<Ruling>) {
-        rulings.extend(self.board().take_rulings());
-        while let Some(ruling) = rulings.first() {
-            let done = match ruling {
-                Ruling::Quarantine { device, quarantine } => self.quarantine(*device, quarantine).await,
-                Ruling::GiveUp { jobs, detail } => self.give_up(jobs, detail).await,
-            };
-            if let Err(error) = done {
-                tracing::warn!(%error, "cannot carry out what was decided about a device or a build; it is tried again");
-                return;
-            }
-            rulings.remove(0);
-        }
-    }
-
-    async fn quarantine(&self, id: device::Id, quarantine: &Quarantine) -> store::Result<()> {
-        match self.store.set_device_quarantine(self.clock.now(), id, quarantine.clone()).await? {
-            Ok(device) if quarantine.is_in_force() => {
-                tracing::warn!(
-                    device = device.name,
-                    note = quarantine.note(&device.name),
-                    "a device is quarantined"
-                );
-            }
-            Ok(device) => tracing::info!(device = device.name, "a device has left its quarantine"),
-            Err(refusal) => tracing::info!(device = %id, %refusal, "a quarantine was refused"),
-        }
-        Ok(())
-    }
-
-    async fn give_up(&self, jobs: &[job::Id], detail: &str) -> store::Result<()> {
-        for some in jobs.chunks(GIVEN_UP_AT_ONCE) {
-            self.store.give_up(self.clock.now(), some.to_vec(), detail).await?;
-        }
-        tracing::warn!(jobs = jobs.len(), detail, "jobs were given up");
-        Ok(())
-    }
-
     /// The board, for looking.
     pub fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().expect("no thread panics while holding the board")
@@ -264,85 +222,6 @@ impl Dispatch {
             }
         }
         supersede(asks, ask);
-    }
-
-    /// Follows events, and notes what must be read again.
-    async fn follow(&self, events: &[Event], stale: &mut Stale) {
-        self.forecasts.learn(events).await;
-        for event in events {
-            match &event.fact {
-                Fact::JobQueued { group_id, .. } if !self.board().knows(*group_id) => {
-                    stale.board |= !self.learn_group(*group_id).await;
-                }
-                Fact::AppVersionCreated { app_version_id } => {
-                    let org = event.org_id.as_ref();
-                    let groups = org.map(|org| self.board().without_build(org, app_version_id));
-                    let groups = groups.unwrap_or_default();
-                    for group in groups {
-                        stale.board |= !self.learn_group(group).await;
-                    }
-                }
-                Fact::DeviceChanged { .. } | Fact::AgentChanged { .. } => stale.devices = true,
-                Fact::AttemptEnded { took: Some(Took { group_id, install: Some(_), .. }), .. } => {
-                    self.predict_installs(*group_id, event.at);
-                }
-                _ => {}
-            }
-            match (event.job_id, &event.org_id) {
-                (Some(job), _) => self.board().follow(job, event.at, &event.fact),
-                (None, Some(org)) => self.board().follow_limit(org, event.at, &event.fact),
-                (None, None) => {}
-            }
-        }
-    }
-
-    async fn learn_group(&self, id: group::Id) -> bool {
-        match self.store.group(id).await {
-            Ok(Some(row)) => put_group(&mut self.board(), &self.forecasts, row, self.clock.now()),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(%error, group = id, "cannot read a group; the board is read anew");
-                return false;
-            }
-        }
-        true
-    }
-
-    /// After an install for a group was learned from: what it says of all groups of the app.
-    fn predict_installs(&self, id: group::Id, now: Timestamp) {
-        let mut board = self.board();
-        let app = board.group(id).and_then(|group| group.build.as_ref()).map(|build| build.app_id.clone());
-        for group in app.map(|app| board.of_app(&app)).unwrap_or_default() {
-            predict_install(&mut board, &self.forecasts, group, now);
-        }
-    }
-
-    /// Reads the devices; answers what is stale after it.
-    async fn refresh_devices(&self) -> Stale {
-        match self.store.devices(&Scope::All).await {
-            Ok(devices) => {
-                let can_go_on = self.board().put_devices(devices, self.clock.now());
-                Stale { board: !can_go_on, devices: false }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the devices");
-                Stale { board: false, devices: true }
-            }
-        }
-    }
-
-    async fn reload(&self) -> bool {
-        let health = self.board().health();
-        match read_board(&*self.store, &self.forecasts, self.parameters, health, self.clock.now()).await {
-            Ok(board) => {
-                *self.board() = board;
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the board");
-                false
-            }
-        }
     }
 
     /// Claims for all that wait, and answers those that got something; says whether the board was right.
@@ -440,58 +319,4 @@ fn supersede(asks: &mut Vec<Ask>, ask: Ask) {
 fn dismiss(ask: Ask) {
     // An agent that left has nothing to hear.
     let _ = ask.reply.send(Ok(Vec::new()));
-}
-
-async fn read_board(
-    store: &dyn Store,
-    forecasts: &Forecasts,
-    parameters: Parameters,
-    health: Health,
-    now: Timestamp,
-) -> store::Result<Board> {
-    let mut board = Board::new(parameters, store.devices(&Scope::All).await?, now);
-    board.put_health(health);
-    for (org, limits) in &store.limits().await?.orgs {
-        board.put_limits(org, limits, now);
-    }
-    for row in store.groups().await? {
-        put_group(&mut board, forecasts, row, now);
-    }
-    for running in store.running_jobs().await? {
-        let id = running.job.id;
-        board.put_running(id, waiting(running.job), running.device_id, running.started_at);
-        if running.over {
-            board.complete(id, now);
-        }
-    }
-    for job in store.waiting_jobs().await? {
-        let id = job.id;
-        board.put_waiting(id, waiting(job), now);
-    }
-    Ok(board)
-}
-
-fn put_group(board: &mut Board, forecasts: &Forecasts, row: GroupRow, now: Timestamp) {
-    board.put_group(row.id, row.key, row.build, PRIOR_S, now);
-    predict_install(board, forecasts, row.id, now);
-}
-
-/// Tells the board how long an install for a group should take, on the slowest kind of device that fits.
-fn predict_install(board: &mut Board, forecasts: &Forecasts, id: group::Id, now: Timestamp) {
-    let kinds = board.kinds(id, now);
-    let build = board.group(id).and_then(|group| group.build.as_ref());
-    let install_s = build.map(|build| forecasts.install_s(build, kinds));
-    install_s.inspect(|install_s| board.set_install_s(id, *install_s, now));
-}
-
-fn waiting(job: WaitingJob) -> Waiting {
-    Waiting {
-        group: job.group_id,
-        priority: job.priority,
-        queued_at: job.queued_at,
-        not_before: job.not_before,
-        avoid: job.avoid,
-        promoted_at: job.promoted_at,
-        predicted_ms: job.predicted_ms,
-    }
 }
