@@ -205,7 +205,8 @@ async fn claim(link: &Link, request: &ClaimRequest) -> Vec<Lease> {
 
 async fn attempt(link: &Link, lease: &Lease, over: &CancellationToken) {
     let id = lease.attempt_id;
-    let install = Some(Install { action: InstallAction::Avoided, duration_ms: 1 });
+    // As its heartbeats say, its devices have nothing.
+    let install = Some(Install { action: InstallAction::Cold, duration_ms: 1 });
     let phase = PhaseReport { epoch: lease.epoch, phase: Phase::Testing, install };
     tolerate(link::persist(over, || link.phase(id, &phase)).await);
     tokio::time::sleep(Duration::from_millis((SystemClock.random() % 100) as u64)).await;
