@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::jobs::JobView;
+use crate::model::group;
 use crate::model::job::{self, Conclusion, Reset, Status};
 use crate::model::name::{AppVersionId, ConcurrencyGroup, EnvName, OrgId, TestPath};
 use crate::model::priority::Priority;
@@ -83,6 +84,20 @@ pub struct JobOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ShardCount>)]
     pub shards: Option<Shards>,
+}
+
+impl JobOptions {
+    /// The group of jobs of an app version that ask for this.
+    pub fn group(&self, org_id: &OrgId, app_version_id: &AppVersionId) -> group::Key {
+        group::Key {
+            org_id: org_id.clone(),
+            app_version_id: app_version_id.clone(),
+            platform: self.platform,
+            target: self.target,
+            selector: self.selector.clone(),
+            concurrency_group: self.concurrency_group.clone(),
+        }
+    }
 }
 
 fn default_timeout() -> u64 {

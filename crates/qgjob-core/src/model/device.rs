@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::build::Build;
 use super::name::OrgId;
 use super::selector::{Platform, Target, words};
 use super::sha256::Sha256;
@@ -49,6 +50,18 @@ pub struct Device {
     pub quarantine: Option<Quarantine>,
     /// When its agent last reported it.
     pub seen_at: Timestamp,
+}
+
+impl Device {
+    /// Whether it can run jobs now or soon.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Idle | State::Busy)
+    }
+
+    /// Whether it is known to have the very bytes.
+    pub fn has(&self, build: &Build) -> bool {
+        self.ledger.iter().any(|installed| installed.sha256 == build.sha256)
+    }
 }
 
 /// What a device is doing.

@@ -32,12 +32,23 @@ pub struct Key {
 impl Key {
     /// Whether `device` may run the group's jobs, given the platform of the build when that is known.
     pub fn accepts(&self, device: &Device, build: Option<Platform>) -> bool {
-        self.target.takes(device.kind)
-            && self.platform.is_none_or(|platform| platform == device.platform)
-            && build.is_none_or(|platform| platform == device.platform)
-            && device.serves.as_ref().is_none_or(|org| *org == self.org_id)
-            && self.selector.matches(device)
+        suits(device, self.target, [self.platform, build], Some(&self.org_id), &self.selector)
     }
+}
+
+/// Whether a device is of the target and of all platforms that are given, may serve the org, and has what is selected.
+/// One that serves a single org suits nobody without an org.
+pub fn suits(
+    device: &Device,
+    target: Target,
+    platforms: [Option<Platform>; 2],
+    org: Option<&OrgId>,
+    selector: &Selector,
+) -> bool {
+    target.takes(device.kind)
+        && platforms.into_iter().flatten().all(|platform| platform == device.platform)
+        && device.serves.as_ref().is_none_or(|served| Some(served) == org)
+        && selector.matches(device)
 }
 
 /// Why one group comes before another.

@@ -136,7 +136,7 @@ impl Board {
             health: Health::default(),
             first_rested: None,
         };
-        board.expect(devices.iter().filter(|device| is_up(device)).map(|device| device.id), now);
+        board.expect(devices.iter().filter(|device| device.is_up()).map(|device| device.id), now);
         board.put_devices(devices, now);
         board
     }
@@ -235,8 +235,7 @@ impl Board {
 
     /// Devices that fit the group, online or not.
     pub fn fitting<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Device> {
-        let platform = group.build.as_ref().map(|build| build.platform);
-        self.devices.values().filter(move |device| group.key.accepts(device, platform))
+        self.devices.values().filter(|device| group.accepts(device))
     }
 
     /// Why a job waits that the placement knows; none if something else holds it back.
@@ -251,10 +250,8 @@ impl Board {
 
     /// What a group of the placement is to people: the first of the groups that are one to it.
     pub fn named(&self, key: &placement::GroupKey) -> Option<&group::Key> {
-        let is_it = |group: &&Group| self.numbers.are_of(key, group);
-        let mut groups: Vec<&Group> = self.groups.values().filter(is_it).collect();
-        groups.sort_by_key(|group| &group.key);
-        groups.first().map(|group| &group.key)
+        let groups = self.groups.values().filter(|group| self.numbers.are_of(key, group));
+        groups.map(|group| &group.key).min()
     }
 
     /// Whether so much came and went that the board should be built anew: what it numbers it never forgets.
@@ -371,19 +368,14 @@ impl Board {
 }
 
 impl Group {
+    /// Whether a device may run its jobs.
+    fn accepts(&self, device: &Device) -> bool {
+        self.key.accepts(device, self.build.as_ref().map(|build| build.platform))
+    }
+
     fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }
-}
-
-/// Whether the device can run jobs now or soon.
-pub fn is_up(device: &Device) -> bool {
-    matches!(device.state, device::State::Idle | device::State::Busy)
-}
-
-/// Whether the device is known to have the very bytes.
-pub fn has(device: &Device, build: &Build) -> bool {
-    device.ledger.iter().any(|installed| installed.sha256 == build.sha256)
 }
 
 /// When a waiting job should start, by a copy of the placement: see [`Placement::expected_start`].

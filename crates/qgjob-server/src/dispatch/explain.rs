@@ -162,7 +162,7 @@ fn told(board: &Board, group: &Group, job: &Job, why: &placement::Why, now: Time
 
 /// Devices that are up and not asked for a while, because they failed.
 fn resting(board: &Board, fitting: &[&Device], now: Timestamp) -> Option<Why> {
-    let up = fitting.iter().filter(|device| board::is_up(device));
+    let up = fitting.iter().filter(|device| device.is_up());
     let rests = up.filter_map(|device| Some((device, board.rests_until(device.id, now)?)));
     let mut names: Vec<String> =
         rests.map(|(device, until)| format!("{} until {until:.0}", device.name)).collect();
@@ -256,9 +256,8 @@ fn span(seconds: f64) -> String {
 }
 
 fn warm<'a>(group: &Group, devices: impl Iterator<Item = &'a Device>) -> Vec<String> {
-    let has = |device: &&Device| {
-        board::is_up(device) && group.build.as_ref().is_some_and(|build| board::has(device, build))
-    };
+    let has =
+        |device: &&Device| device.is_up() && group.build.as_ref().is_some_and(|build| device.has(build));
     let mut names: Vec<String> = devices.filter(has).map(|device| device.name.clone()).collect();
     names.sort();
     names

@@ -2,10 +2,9 @@
 
 use qgjob_core::api::bounds::MOST_JOBS;
 use qgjob_core::api::runs::NewRun;
-use qgjob_core::model::device::State;
-use qgjob_core::model::group;
 use qgjob_core::model::job::Job;
 use qgjob_core::model::shard::Shards;
+use qgjob_core::queue::forecast::PRIOR_S;
 use qgjob_core::queue::shards::{self, File, Part, Room};
 
 use super::App;
@@ -43,22 +42,13 @@ async fn split(
         File { predicted_ms: predicted_ms.max(took_ms), units }
     });
     let files: Vec<File> = files.collect();
-    let options = &run.options;
-    let key = group::Key {
-        org_id: run.org_id.clone(),
-        app_version_id: run.app_version_id.clone(),
-        platform: options.platform,
-        target: options.target,
-        selector: options.selector.clone(),
-        concurrency_group: options.concurrency_group.clone(),
-    };
+    let key = run.options.group(&run.org_id, &run.app_version_id);
     let mut devices = app.store.devices(&Scope::Org(run.org_id.clone())).await?;
     let platform = build.as_ref().map(|build| build.platform);
-    devices
-        .retain(|device| matches!(device.state, State::Idle | State::Busy) && key.accepts(device, platform));
+    devices.retain(|device| device.is_up() && key.accepts(device, platform));
     let install_s = match &build {
         Some(build) => app.forecasts.install_s(build, devices.iter().map(|device| device.kind)),
-        None => qgjob_core::queue::forecast::PRIOR_S,
+        None => PRIOR_S,
     };
     let install_ms = (install_s * 1_000.0).round() as u64;
     let room = Room { install_ms, devices: devices.len(), most_jobs: MOST_JOBS };

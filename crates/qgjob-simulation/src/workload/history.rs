@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use qgjob_core::api::jobs::JobView;
 use qgjob_core::model::attempt::{Attempt, Install, InstallAction, Outcome};
 use qgjob_core::model::build::{AppVersion, Build};
-use qgjob_core::model::device::{self, Device, State};
+use qgjob_core::model::device::{self, Device};
 use qgjob_core::model::group::Key;
 use qgjob_core::model::job::{Conclusion, Job, Status};
 use qgjob_core::model::name::{AppVersionId, OrgId};
@@ -150,11 +150,8 @@ impl History {
         let wanted: Vec<&Past> = self.jobs.iter().filter(|past| past.is_wanted()).collect();
         let used: HashSet<device::Id> =
             wanted.iter().flat_map(|past| past.held.iter().map(|held| held.device)).collect();
-        let fleet: Vec<&Device> = self
-            .devices
-            .iter()
-            .filter(|device| used.contains(&device.id) || matches!(device.state, State::Idle | State::Busy))
-            .collect();
+        let fleet: Vec<&Device> =
+            self.devices.iter().filter(|device| used.contains(&device.id) || device.is_up()).collect();
 
         let mut classes: Vec<BTreeSet<String>> = vec![BTreeSet::new(); fleet.len()];
         let dedicated = fleet.iter().any(|device| device.serves.is_some());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::placement::{Class, DeviceState, Installed};
-use super::{Board, is_up, seconds};
+use super::{Board, seconds};
 use crate::model::device::{self, Device};
 
 /// How many apps a device is thought to hold. What it really holds its agent tells.
@@ -38,7 +38,7 @@ impl Board {
 
     fn put_device(&mut self, device: Device, before: Option<&Device>, now: Timestamp) {
         self.trust_quarantine(device.id, device.quarantine.clone());
-        let up = is_up(&device)
+        let up = device.is_up()
             || (device.state == device::State::Quarantined && self.is_on_probe(device.id, now));
         let known = self.placement.device(device.id);
         let installs = known.map_or(0, |known| known.installs);

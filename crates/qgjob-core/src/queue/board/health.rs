@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::blame::{self, DeviceRecord, Standing, VersionRecord};
 use super::super::forecast::Remembered;
 use super::super::placement;
-use super::{Board, Group, Place, Proposal, has, seconds, timestamp};
+use super::{Board, Group, Place, Proposal, seconds, timestamp};
 use crate::model::attempt::{Choice, Outcome};
 use crate::model::device::{self, Device, Quarantine};
 use crate::model::job::{self, Reason};
@@ -360,16 +360,14 @@ impl Board {
 
     fn job_for_probe(&self, device: &Device, now: Timestamp) -> Option<job::Id> {
         let fits = |group: &&Group| {
-            let platform = group.build.as_ref().map(|build| build.platform);
             let build = key_of(group).and_then(|key| self.health.builds.get(&key));
-            group.key.accepts(device, platform)
-                && build.is_some_and(|build| build.record.does_well_besides(device.id))
+            group.accepts(device) && build.is_some_and(|build| build.record.does_well_besides(device.id))
         };
         let first = |group: &Group| {
             let waiting = group.waiting.iter().map(|id| (id, &self.jobs[id]));
             let mut ready = waiting.filter(|(_, job)| job.place == Place::Ready);
             let (id, job) = ready.find(|(_, job)| !job.waiting.avoid.contains(&device.id))?;
-            let installs = !group.build.as_ref().is_some_and(|build| has(device, build));
+            let installs = !group.build.as_ref().is_some_and(|build| device.has(build));
             Some((installs, job.waiting.queued_at, *id))
         };
         let mut found: Vec<_> = self.groups.values().filter(fits).filter_map(first).collect();

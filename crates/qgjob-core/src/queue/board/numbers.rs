@@ -41,11 +41,8 @@ pub(super) struct Requirements {
 
 impl Requirements {
     pub(super) fn are_met_by(&self, device: &Device) -> bool {
-        self.target.takes(device.kind)
-            && self.build == device.platform
-            && self.platform.is_none_or(|platform| platform == device.platform)
-            && device.serves.as_ref().is_none_or(|org| self.org.as_ref() == Some(org))
-            && self.selector.matches(device)
+        let platforms = [self.platform, Some(self.build)];
+        group::suits(device, self.target, platforms, self.org.as_ref(), &self.selector)
     }
 }
 

@@ -43,11 +43,11 @@ impl Board {
             !self.told_to_wait.contains_key(*id) && self.devices.contains_key(*id) && asked.insert(**id)
         };
         let asking: Vec<device::Id> = asking.iter().filter(may_find).copied().collect();
-        let rests = |device: &device::Id| self.rests_until(*device, now);
-        self.first_rested = asking.iter().filter_map(rests).min();
+        self.first_rested = None;
         let (mut proposals, mut trusted) = (Vec::new(), Vec::new());
         for device in asking {
-            if self.rests_until(device, now).is_some() {
+            if let Some(until) = self.rests_until(device, now) {
+                self.first_rested = Some(self.first_rested.map_or(until, |first| first.min(until)));
                 continue;
             }
             let probe = match self.is_on_probe(device, now) {

@@ -12,7 +12,6 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, JobCounts, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Counts;
-
 use qgjob_core::queue::lifecycle::Command;
 use qgjob_core::queue::rollup;
 
@@ -58,14 +57,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
     let queue_deadline = queue_timeout.ok().and_then(|wait| scheduled.unwrap_or(now).checked_add(wait).ok());
     let queue_deadline =
         queue_deadline.ok_or_else(|| Refusal::Invalid("the queue timeout is too long".to_owned()))?;
-    let group_key = group::Key {
-        org_id: run.org_id.clone(),
-        app_version_id: run.app_version_id.clone(),
-        platform: options.platform,
-        target: options.target,
-        selector: options.selector.clone(),
-        concurrency_group: options.concurrency_group.clone(),
-    };
+    let group_key = options.group(&run.org_id, &run.app_version_id);
     let group_id = group_of(tx, &group_key)?;
     let spec = job::Spec {
         test: run.tests[0].clone(),

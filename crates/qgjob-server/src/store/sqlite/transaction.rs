@@ -241,8 +241,8 @@ impl<'c> Tx<'c> {
             self.now.events.truncate(told);
             if self.connection.total_changes() != changed {
                 self.now.gate.go_back(limits);
+                self.known.forget();
             }
-            self.known.forget();
             if self.careful {
                 self.change("ROLLBACK TO step", [])?;
             } else if self.connection.total_changes() != changed {

@@ -6,7 +6,6 @@ use std::path::Path;
 use qgjob_core::model::build::Build;
 use qgjob_core::model::device::{Device, State};
 use qgjob_core::model::exit::ExitCode;
-use qgjob_core::model::group::Key;
 use qgjob_core::model::name::{AppVersionId, OrgId, TestPath};
 use serde::Serialize;
 
@@ -80,22 +79,12 @@ impl Plan<'_> {
         }
         let bound = bound.map(|view| view.app_version.build);
         let build = bound.as_ref().or(self.build.map(|(build, _)| build));
-        let key = Key {
-            org_id: self.org_id.clone(),
-            app_version_id: self.app_version_id.clone(),
-            platform: self.options.platform,
-            target: self.options.target,
-            selector: self.options.selector.clone(),
-            concurrency_group: self.options.concurrency_group.clone(),
-        };
+        let key = self.options.group(self.org_id, self.app_version_id);
         let mut devices = client.devices().await?;
         let all = devices.len();
         devices.retain(|device| key.accepts(device, build.map(|build| build.platform)));
-        let has = |device: &Device| {
-            build.is_some_and(|build| device.ledger.iter().any(|entry| entry.sha256 == build.sha256))
-        };
         let pair = |device: Device| {
-            let has_build = has(&device);
+            let has_build = build.is_some_and(|build| device.has(build));
             (device, has_build)
         };
         let devices = devices.into_iter().map(pair).collect();
