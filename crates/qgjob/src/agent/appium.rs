@@ -220,7 +220,8 @@ async fn answers(client: &reqwest::Client, port: u16) -> bool {
     answer.is_ok_and(|a| a.status().is_success())
 }
 
-fn free_port() -> io::Result<u16> {
+/// A TCP port that nobody listens on at this moment.
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

@@ -23,6 +23,7 @@ const DECIDED: &[&str] = &[
     "enforceAppInstall",
     "skipUninstall",
     "forceAppLaunch",
+    "systemPort",
 ];
 
 /// Rewrites the body of `POST /session` in place. Returns false if it has no capabilities to rewrite.
@@ -31,7 +32,12 @@ const DECIDED: &[&str] = &[
 /// `appActivity`, which are kept. With `noReset: false` it stops the app, clears its data and grants the
 /// permissions again, which `pm clear` takes away. Clearing the data here instead would gain nothing: a
 /// session takes a second either way, most of it for starting the instrumentation, and `pm clear` some 10 ms.
-pub fn rewrite(body: &mut Value, serial: &str, reset: Reset) -> bool {
+///
+/// `system_port` is where the host reaches the driver's server on the device. Left to itself the driver takes the
+/// first free port from 8200 on; its guard against taking another's is a file in the temporary folder, of which each
+/// device's Appium has its own. Two sessions that start at once would forward one port, and one test would drive the
+/// other's device.
+pub fn rewrite(body: &mut Value, serial: &str, reset: Reset, system_port: u16) -> bool {
     // Old clients send this besides; a server that reads it must not find other wishes in it.
     if let Some(legacy) = body.get_mut("desiredCapabilities").and_then(Value::as_object_mut) {
         strip(legacy);
@@ -46,6 +52,7 @@ pub fn rewrite(body: &mut Value, serial: &str, reset: Reset) -> bool {
     let Some(always) = always.as_object_mut() else { return false };
     strip(always);
     always.insert("appium:udid".to_owned(), serial.into());
+    always.insert("appium:systemPort".to_owned(), system_port.into());
     let keep = reset != Reset::ClearData;
     always.insert("appium:noReset".to_owned(), keep.into());
     if keep {
@@ -88,12 +95,13 @@ mod tests {
         let mut body = appwright();
         body["capabilities"]["firstMatch"] =
             json!([{"appium:udid": "other"}, {"appium:platformVersion": "9"}]);
-        body["capabilities"]["alwaysMatch"]["appium:options"] = json!({"udid": "other", "systemPort": 8200});
-        assert!(rewrite(&mut body, "emulator-5554", Reset::ClearData));
+        body["capabilities"]["alwaysMatch"]["appium:options"] =
+            json!({"udid": "other", "systemPort": 8200, "adbExecTimeout": 9});
+        assert!(rewrite(&mut body, "emulator-5554", Reset::ClearData, 4711));
         let caps = &body["capabilities"];
         assert_eq!(caps["alwaysMatch"]["appium:udid"], "emulator-5554");
         assert_eq!(caps["firstMatch"], json!([{}, {}]));
-        assert_eq!(caps["alwaysMatch"]["appium:options"], json!({"systemPort": 8200}));
+        assert_eq!(caps["alwaysMatch"]["appium:options"], json!({"adbExecTimeout": 9}));
         assert!(caps["alwaysMatch"].get("appium:deviceName").is_none());
         assert!(caps["alwaysMatch"].get("appium:platformVersion").is_none());
     }
@@ -101,7 +109,7 @@ mod tests {
     #[test]
     fn trap_7_no_path_of_an_app_reaches_appium_so_it_cannot_be_relative_to_the_wrong_folder() {
         let mut body = appwright();
-        rewrite(&mut body, "x", Reset::ClearData);
+        rewrite(&mut body, "x", Reset::ClearData, 4711);
         let always = &body["capabilities"]["alwaysMatch"];
         assert!(always.get("appium:app").is_none());
         assert!(always.get("appium:fullReset").is_none());
@@ -118,9 +126,19 @@ mod tests {
     }
 
     #[test]
+    fn the_port_of_the_drivers_server_is_the_sessions_own_whatever_the_client_asks() {
+        let mut body = appwright();
+        body["capabilities"]["alwaysMatch"]["appium:systemPort"] = json!(8200);
+        body["capabilities"]["firstMatch"] = json!([{"appium:systemPort": 8200}, {"systemPort": 8201}]);
+        assert!(rewrite(&mut body, "x", Reset::ClearData, 4711));
+        assert_eq!(body["capabilities"]["alwaysMatch"]["appium:systemPort"], 4711);
+        assert_eq!(body["capabilities"]["firstMatch"], json!([{}, {}]), "W3C refuses a name in both");
+    }
+
+    #[test]
     fn keeping_data_still_starts_the_app_anew() {
         let mut body = appwright();
-        rewrite(&mut body, "x", Reset::None);
+        rewrite(&mut body, "x", Reset::None, 4711);
         let always = &body["capabilities"]["alwaysMatch"];
         assert_eq!(
             (&always["appium:noReset"], &always["appium:forceAppLaunch"]),
@@ -130,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_body_without_capabilities_is_not_accepted() {
-        assert!(!rewrite(&mut json!({"desiredCapabilities": {"udid": "x"}}), "x", Reset::None));
-        assert!(!rewrite(&mut json!([]), "x", Reset::None));
-        assert!(!rewrite(&mut json!({"capabilities": {"alwaysMatch": 3}}), "x", Reset::None));
+        assert!(!rewrite(&mut json!({"desiredCapabilities": {"udid": "x"}}), "x", Reset::None, 4711));
+        assert!(!rewrite(&mut json!([]), "x", Reset::None, 4711));
+        assert!(!rewrite(&mut json!({"capabilities": {"alwaysMatch": 3}}), "x", Reset::None, 4711));
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::capabilities::{self, Reset};
 use super::proxy::{self, Answer, Command, error, over};
 use super::{Book, Halt, Session, Shared};
+use crate::agent::appium::free_port;
 
 /// How long ending one session may take.
 const END_LIMIT: Duration = Duration::from_secs(15);
@@ -171,7 +172,14 @@ async fn create_now(shared: &Arc<Shared>, mut command: Command) -> (Response, Op
         shared.book().failed(reason);
         (error(status, code, reason), None)
     };
-    let Some(body) = rewritten(&command.body, &shared.config.serial, shared.config.reset) else {
+    let system_port = match free_port() {
+        Ok(port) => port,
+        Err(failure) => {
+            let reason = format!("the host has no free port for a session: {failure}");
+            return fail(StatusCode::INTERNAL_SERVER_ERROR, "session not created", &reason);
+        }
+    };
+    let Some(body) = rewritten(&command.body, &shared.config.serial, shared.config.reset, system_port) else {
         let reason = "the request for a session holds no W3C capabilities";
         return fail(StatusCode::BAD_REQUEST, "invalid argument", reason);
     };
@@ -333,9 +341,9 @@ async fn take_screenshot(shared: &Arc<Shared>) {
     }
 }
 
-fn rewritten(body: &[u8], serial: &str, reset: Reset) -> Option<Bytes> {
+fn rewritten(body: &[u8], serial: &str, reset: Reset, system_port: u16) -> Option<Bytes> {
     let mut body: Value = serde_json::from_slice(body).ok()?;
-    capabilities::rewrite(&mut body, serial, reset)
+    capabilities::rewrite(&mut body, serial, reset, system_port)
         .then(|| Bytes::from(serde_json::to_vec(&body).expect("what was parsed can be written")))
 }
 
