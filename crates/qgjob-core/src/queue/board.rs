@@ -19,6 +19,7 @@ pub use self::health::{Health, Ruling};
 pub use self::propose::Proposal;
 
 use self::numbers::Numbers;
+use super::forecast::PRIOR_S;
 use super::placement::{self, App, Class, Concurrency, Placement, Version};
 use crate::model::build::Build;
 use crate::model::device::{self, Device};
@@ -43,6 +44,12 @@ pub struct Waiting {
     pub promoted_at: Option<Timestamp>,
     /// How long it should hold a device, the install apart; milliseconds.
     pub predicted_ms: u64,
+}
+
+impl Waiting {
+    fn predicted_s(&self) -> f64 {
+        self.predicted_ms as f64 / 1000.0
+    }
 }
 
 /// Where a job is.
@@ -165,8 +172,20 @@ impl Board {
     pub fn set_install_s(&mut self, id: group::Id, install_s: f64, now: Timestamp) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.install_s = install_s;
+        let weighed_s = self.weighed_install_s(id);
         if let Some(numbered) = self.numbered(id, now) {
-            self.placement.set_install_s(numbered.version, numbered.class, install_s, seconds(now));
+            self.placement.set_install_s(numbered.version, numbered.class, weighed_s, seconds(now));
+        }
+    }
+
+    /// What an install for a group is weighed with; seconds. A measured install is not held against jobs of which nobody
+    /// knows how long they take: then both count as unknown, or each fast install would look worth it.
+    fn weighed_install_s(&self, id: group::Id) -> f64 {
+        let Some(group) = self.groups.get(&id) else { return PRIOR_S };
+        let first = group.waiting.first().and_then(|job| self.jobs.get(job));
+        match first.is_some_and(|job| job.waiting.predicted_s() == PRIOR_S) {
+            true => group.install_s.max(PRIOR_S),
+            false => group.install_s,
         }
     }
 
@@ -280,7 +299,8 @@ impl Board {
     fn enqueue(&mut self, id: job::Id, now: Timestamp) {
         let Some(group) = self.jobs.get(&id).map(|job| job.waiting.group) else { return };
         let Some(numbered) = self.numbered(group, now) else { return };
-        let (Some(job), Some(group)) = (self.jobs.get_mut(&id), self.groups.get(&group)) else { return };
+        let install_s = self.weighed_install_s(group);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         job.place = Place::Ready;
         let waiting = &job.waiting;
         let waiting = placement::Waiting {
@@ -292,8 +312,8 @@ impl Board {
                 concurrency: numbered.concurrency,
             },
             app: numbered.app,
-            install_s: group.install_s,
-            predicted_s: waiting.predicted_ms as f64 / 1000.0,
+            install_s,
+            predicted_s: waiting.predicted_s(),
             enqueued_at: seconds(waiting.queued_at),
             barred: waiting.avoid.clone(),
         };

@@ -88,16 +88,19 @@ fn submit_to(
 ) {
     board.put_group(id, key, build, 60.0, now);
     for job in jobs {
-        let waiting = Waiting {
-            group: id,
-            priority: 5,
-            queued_at: now,
-            not_before: None,
-            avoid: vec![],
-            promoted_at: None,
-            predicted_ms: 60_000,
-        };
-        board.put_waiting(job::Id(job), waiting, now);
+        board.put_waiting(job::Id(job), waiting(id, now), now);
+    }
+}
+
+fn waiting(group: group::Id, now: Timestamp) -> Waiting {
+    Waiting {
+        group,
+        priority: 5,
+        queued_at: now,
+        not_before: None,
+        avoid: vec![],
+        promoted_at: None,
+        predicted_ms: 60_000,
     }
 }
 
@@ -307,18 +310,26 @@ fn a_failed_install_leaves_what_the_ledger_says() {
 fn a_board_read_anew_goes_on_where_the_old_one_was() {
     let mut board = board(vec![phone(1, Some(1)), phone(2, None)]);
     board.put_group(1, key(1), Some(build(1)), 60.0, at(0));
-    let waiting = Waiting {
-        group: 1,
-        priority: 5,
-        queued_at: at(0),
-        not_before: None,
-        avoid: vec![],
-        promoted_at: None,
-        predicted_ms: 60_000,
-    };
+    let waiting = waiting(1, at(0));
     board.put_running(job::Id(1), waiting.clone(), device::Id(1), at(5));
     board.put_waiting(job::Id(2), waiting, at(10));
     assert_eq!(ask(&mut board, &[1, 2], at(10)), [], "phone 1 serves the group");
     board.follow(job::Id(1), at(20), &ended(1));
     assert_eq!(ask(&mut board, &[1, 2], at(20)), [(1, 2)]);
+}
+
+#[test]
+fn a_measured_install_does_not_make_jobs_of_unknown_length_worth_another() {
+    for (predicted_ms, joins) in [(60_000, vec![]), (59_000, vec![(2, 2)])] {
+        let mut board = board(vec![phone(1, Some(1)), phone(2, None)]);
+        board.put_group(1, key(1), Some(build(1)), 60.0, at(0));
+        for job in 1..4 {
+            let waiting = Waiting { predicted_ms, ..waiting(1, at(0)) };
+            board.put_waiting(job::Id(job), waiting, at(0));
+        }
+        board.set_install_s(1, 1.0, at(0));
+        assert_eq!(ask(&mut board, &[1], at(3)), [(1, 1)]);
+        board.set_install_s(1, 1.0, at(4));
+        assert_eq!(ask(&mut board, &[2], at(5)), joins, "predicted {predicted_ms} ms");
+    }
 }
