@@ -2,6 +2,8 @@
 # Prerequisites: Rust, Node 20 or newer, Python 3. Everything else is installed by "make install".
 
 example := examples/appwright-demo
+# What the tests check workflows, snippets and reports with. The demo needs none of it.
+tools := crates/qgjob/tests/tools
 
 .PHONY: help install install-demo fetch apps build demo test bench-warm bench-phones bench-queue bench-scale bench-placement lint clean
 
@@ -13,15 +15,16 @@ help:
 	@echo "make bench-queue  time the queue beside BullMQ and Graphile Worker (ARGS=--rounds=1 for a quick look)"
 	@echo "make bench-scale  time store and server with 100,000 jobs queued and 1,000,000 finished; memory and start"
 	@echo "make bench-placement  check the targets of placement by simulation (ARGS=--seed=7 for other seeds)"
-	@echo "make install   install what is missing: system packages, npm packages of the example, crates"
+	@echo "make install   install what is missing: system packages, npm packages of the example, tools of the tests, crates"
 	@echo "make build     build the release binary, target/release/qgjob"
 	@echo "make apps      build both versions of the demo app into $(example)/build"
 	@echo "make lint      rustfmt and clippy, warnings are errors"
-	@echo "make clean     remove what was built and the example's npm packages"
+	@echo "make clean     remove what was built, npm packages and tools"
 
 install:
 	scripts/install-system.sh
-	$(MAKE) --no-print-directory $(example)/node_modules/.package-lock.json fetch
+	$(MAKE) --no-print-directory $(example)/node_modules/.package-lock.json \
+	  $(tools)/node_modules/.package-lock.json $(tools)/.venv/installed fetch
 
 # What the demo alone needs: no chromium, PostgreSQL or Redis.
 install-demo:
@@ -31,6 +34,15 @@ install-demo:
 # npm writes this file at the end of an installation.
 $(example)/node_modules/.package-lock.json: $(example)/package.json $(example)/package-lock.json
 	cd $(example) && npm ci --prefer-offline
+	touch $@
+
+$(tools)/node_modules/.package-lock.json: $(tools)/package.json $(tools)/package-lock.json
+	cd $(tools) && npm ci --prefer-offline
+	touch $@
+
+$(tools)/.venv/installed: $(tools)/requirements.txt
+	python3 -m venv --clear $(tools)/.venv
+	$(tools)/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 fetch:
@@ -90,4 +102,4 @@ lint:
 
 clean:
 	cargo clean
-	rm -rf benches/queue/node_modules $(example)/node_modules $(example)/build $(example)/test-results $(example)/playwright-report .demo
+	rm -rf benches/queue/node_modules $(tools)/node_modules $(tools)/.venv $(example)/node_modules $(example)/build $(example)/test-results $(example)/playwright-report .demo

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what is missing of the system packages that qgjob's demo and tests use (Debian, Ubuntu).
 #   install-system.sh demo   the Android tools, Java and a C compiler: enough for "make demo"
-#   install-system.sh        also chromium, PostgreSQL and Redis: what "make test" needs
+#   install-system.sh        also chromium, PostgreSQL, Redis and ShellCheck: what "make test" needs
 # Asks nothing. When nothing is missing it does nothing and needs no rights.
 set -euo pipefail
 
@@ -55,6 +55,9 @@ if [ "$want" = all ]; then
   # Debian keeps the PostgreSQL server's programs off PATH.
   compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || missing+=(postgresql)
   needs redis-server redis-server
+  needs shellcheck shellcheck
+  # Debian keeps what a virtual environment needs apart from Python.
+  python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then
