@@ -7,6 +7,7 @@ mod completion;
 mod device;
 mod doctor;
 pub mod failure;
+mod interrupt;
 mod jobs;
 mod logs;
 mod org;

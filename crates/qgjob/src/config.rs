@@ -38,6 +38,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("QGJOB_NO_PROGRESS", "when set, no progress display even on a terminal"),
     ("QGJOB_INSECURE_HTTP", "when set, allows plain http:// to servers that are not this machine"),
     ("QGJOB_REQUEST_TIMEOUT", "how long one call may take, as --request-timeout"),
+    (
+        "CI",
+        "other than 0 or false: Ctrl-C and SIGTERM cancel what the command made, as with --cancel-on-interrupt",
+    ),
     ("NO_COLOR", "when set and not empty, no colours"),
     ("CLICOLOR", "0: no colours"),
     ("CLICOLOR_FORCE", "other than 0: colours even in a pipe"),

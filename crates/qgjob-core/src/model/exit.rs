@@ -102,7 +102,7 @@ impl ExitCode {
             Self::WaitTimeout => ("wait_timeout", "--wait-timeout passed; the job goes on", "fail"),
             Self::Quota => ("quota", "over a quota or rate limit after retries", "retry later"),
             Self::Internal => ("internal", "a bug in qgjob", "fail"),
-            Self::Interrupted => ("interrupted", "SIGINT", "fail"),
+            Self::Interrupted => ("interrupted", "SIGINT (Ctrl-C)", "fail"),
             Self::BrokenPipe => ("broken_pipe", "SIGPIPE: the reader of the output went away", "fail"),
             Self::Terminated => ("terminated", "SIGTERM", "fail"),
         }

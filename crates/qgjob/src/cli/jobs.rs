@@ -8,14 +8,16 @@ use qgjob_core::model::attempt::Choice;
 use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::group::Because;
 use qgjob_core::model::job::{Conclusion, Status};
-use qgjob_core::model::name::AppVersionId;
+use qgjob_core::model::name::{AppVersionId, IdempotencyKey};
 
 use super::Context;
 use super::failure::{Failure, Result};
+use super::interrupt::Interrupt;
+use super::submit::org;
 use super::value::{self, Which, random_key};
 use super::watch::{Patience, Wish, watch};
-use crate::client::Filter;
 use crate::client::watch::Subject;
+use crate::client::{Client, Filter};
 use crate::output::{self, BOLD, Format, GOOD, Object, Output, between, span};
 
 /// List jobs, newest first
@@ -112,14 +114,32 @@ fn row(context: &Context, view: &JobView) -> Vec<String> {
 pub struct Cancel {
     #[command(flatten)]
     which: Which,
+    /// Also the run that was submitted with this key; a submit that is still on its way makes a run that is over
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<IdempotencyKey>,
 }
 
 impl Cancel {
     pub async fn run(self, context: &Context) -> Result {
-        let client = context.client()?;
-        let subjects = self.which.subjects(&client).await?;
+        let settings = context.settings()?;
+        let client = context.client_of(&settings)?;
+        let subjects = match &self.idempotency_key {
+            Some(_) if self.which.is_empty() => Vec::new(),
+            _ => self.which.subjects(&client).await?,
+        };
+        let several = subjects.len() + usize::from(self.idempotency_key.is_some()) > 1;
         let mut cancelled = Vec::new();
         let mut refused = None;
+        if let Some(key) = &self.idempotency_key {
+            client.cancel_by_key(&org(&settings)?, key).await?;
+            let document =
+                serde_json::json!({ "schema": "qgjob.cancel/v1", "idempotency_key": key, "cancelled": true });
+            let text = format!(
+                "{} Cancelled what was submitted with the key {key}",
+                context.output.paint(GOOD, "✓")
+            );
+            cancelled.push(Object::new(key, &document, text));
+        }
         for subject in &subjects {
             let result = match subject {
                 Subject::Run(id) => client.cancel_run(id).await,
@@ -136,7 +156,7 @@ impl Cancel {
         }
         // What was done is told even when the rest was refused.
         if refused.is_none() || !cancelled.is_empty() {
-            context.output.objects(&cancelled, subjects.len() > 1)?;
+            context.output.objects(&cancelled, several)?;
         }
         refused.map_or(Ok(ExitCode::Ok), |error| Err(error.into()))
     }
@@ -161,18 +181,23 @@ pub struct Retry {
 impl Retry {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
-        let subjects = self.which.subjects(&client).await?;
+        let interrupt = Interrupt::listen(context, self.patience.on_interrupt.of_maker(&context.env))?;
+        interrupt.run(&client, self.retry(context, &client, &interrupt)).await
+    }
+
+    async fn retry(self, context: &Context, client: &Client, interrupt: &Interrupt) -> Result {
+        let subjects = self.which.subjects(client).await?;
         let several = subjects.len() > 1 || matches!(subjects[0], Subject::Run(_));
         let mut jobs = Vec::new();
         for subject in subjects {
             match subject {
-                Subject::Job(id) => jobs.push(id),
+                Subject::Job(id) => jobs.push((client.job(&id).await?.job.org_id, id)),
                 Subject::Run(id) => {
                     let all = client.run(&id).await?.job_list.into_iter();
                     let bad = all.filter(|view| {
                         !matches!(view.job.conclusion, None | Some(Conclusion::Passed | Conclusion::Skipped))
                     });
-                    jobs.extend(bad.map(|view| view.job.id.to_string()));
+                    jobs.extend(bad.map(|view| (view.job.org_id.clone(), view.job.id.to_string())));
                 }
             }
         }
@@ -184,8 +209,9 @@ impl Retry {
         }
         let (mut runs, mut queued) = (Vec::new(), Vec::new());
         let mut refused = None;
-        for job in jobs {
-            let submitted = match client.retry(&job, &random_key(&context.clock)).await {
+        for (org_id, job) in jobs {
+            let key = random_key(&context.clock);
+            let submitted = match interrupt.make(&org_id, &key, client.retry(&job, &key)).await {
                 Ok(submitted) => submitted,
                 Err(error) => {
                     refused = Some(error);
@@ -209,7 +235,7 @@ impl Retry {
             return Ok(ExitCode::Ok);
         }
         let wish = Wish { tell: true, just_created: true, patience: self.patience };
-        watch(context, &client, runs, &wish).await
+        watch(context, client, runs, &wish).await
     }
 }
 

@@ -4,6 +4,7 @@ use qgjob_core::api::jobs::JobView;
 use qgjob_core::model::exit::ExitCode;
 
 use super::failure::Result;
+use super::interrupt::Interrupt;
 use super::value::Which;
 use super::watch::{Patience, Wish, story, verdict, watch};
 use super::{Context, summary};
@@ -38,7 +39,7 @@ impl Status {
         let subjects = self.which.subjects(&client).await?;
         if self.watch {
             let wish = Wish { tell: true, just_created: false, patience: self.patience };
-            return watch(context, &client, subjects, &wish).await;
+            return watch_existing(context, &client, subjects, wish).await;
         }
         let mut views = Vec::new();
         for subject in &subjects {
@@ -117,6 +118,12 @@ impl Wait {
         let client = context.client()?;
         let wish = Wish { tell: false, just_created: false, patience: self.patience };
         let subjects = self.which.subjects(&client).await?;
-        watch(context, &client, subjects, &wish).await
+        watch_existing(context, &client, subjects, wish).await
     }
+}
+
+async fn watch_existing(context: &Context, client: &Client, subjects: Vec<Subject>, wish: Wish) -> Result {
+    let interrupt = Interrupt::listen(context, wish.patience.on_interrupt.of_watcher())?;
+    interrupt.watches(&subjects);
+    interrupt.run(client, watch(context, client, subjects, &wish)).await
 }

@@ -18,6 +18,7 @@ use qgjob_core::model::selector::{Platform, Selector, Target};
 use qgjob_core::model::shard::{self, Shards};
 
 use super::failure::{Failure, Result};
+use super::interrupt::Interrupt;
 use super::watch::{Patience, Wish, watch};
 use super::{Context, value};
 use crate::bundle::{self, Bundle, SelectError};
@@ -117,18 +118,30 @@ pub struct Submit {
 impl Submit {
     pub async fn run(self, context: &Context) -> Result {
         let settings = context.settings()?;
+        let client = context.client_of(&settings)?;
+        let interrupt = Interrupt::listen(context, self.patience.on_interrupt.of_maker(&context.env))?;
+        interrupt.run(&client, self.submit(context, &settings, &client, &interrupt)).await
+    }
+
+    async fn submit(
+        self,
+        context: &Context,
+        settings: &Settings,
+        client: &Client,
+        interrupt: &Interrupt,
+    ) -> Result {
         let of_project =
             settings.project.as_ref().map(|project| project.file.submit.clone()).unwrap_or_default();
-        let org_id = org(&settings)?;
+        let org_id = org(settings)?;
         let app_version_id = self.app_version(&of_project)?;
         let options = self.options(&of_project, &context.clock)?;
         let labels = self.labels(&of_project)?;
-        let build = match self.app_path(&settings, &of_project) {
+        let build = match self.app_path(settings, &of_project) {
             Some(path) => Some((read_build(&path).await?, path)),
             None => None,
         };
 
-        let (bundle, tests) = match self.tests(&settings, &of_project).await? {
+        let (bundle, tests) = match self.tests(settings, &of_project).await? {
             Some(selected) => selected,
             None => return self.no_tests(context),
         };
@@ -139,15 +152,14 @@ impl Submit {
             let (org_id, app_version_id) = (&org_id, &app_version_id);
             let (bundle, tests, options) = (&bundle, &tests[..], &options);
             let plan = Plan { org_id, app_version_id, build, bundle, tests, options };
-            return plan.show(context, &settings).await;
+            return plan.show(context, settings).await;
         }
-        let client = context.client_of(&settings)?;
         let (packed, files) = blocking(move || bundle.pack().map(|packed| (packed, bundle.files().len())))
             .await?
             .map_err(bundle_failure)?;
         // The label is checked before megabytes flow.
         if let Some((build, path)) = &build {
-            upload_build(context, &client, &org_id, &app_version_id, build, path).await?;
+            upload_build(context, client, &org_id, &app_version_id, build, path).await?;
         }
         let upload = Upload {
             org_id: &org_id,
@@ -163,7 +175,7 @@ impl Submit {
         context.output.done(format!("Project bundle {} ({files}, {how})", size(packed.size_bytes)));
 
         let new = NewRun {
-            org_id,
+            org_id: org_id.clone(),
             app_version_id,
             bundle_sha256: packed.sha256,
             tests,
@@ -172,7 +184,7 @@ impl Submit {
             options,
         };
         let key = self.idempotency_key.clone().unwrap_or_else(|| value::random_key(&context.clock));
-        let submitted = client.submit(&new, &key).await.map_err(|error| {
+        let submitted = interrupt.make(&org_id, &key, client.submit(&new, &key)).await.map_err(|error| {
             let unsure = error.is_passing();
             let failure = Failure::from(error);
             if !unsure {
@@ -180,7 +192,7 @@ impl Submit {
             }
             failure.hint(format!("the run may exist all the same: repeat the command with --idempotency-key={key} and it is made only once"))
         })?;
-        self.announce(context, &client, &new, submitted).await
+        self.announce(context, client, &new, submitted).await
     }
 
     async fn announce(

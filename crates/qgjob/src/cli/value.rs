@@ -109,6 +109,11 @@ pub struct Which {
 }
 
 impl Which {
+    /// Whether no job and no run is named.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.job_id.is_empty() && self.run_id.is_empty()
+    }
+
     /// What is meant; at least one. Shortened ids are looked up.
     pub async fn subjects(&self, client: &Client) -> Result<Vec<Subject>> {
         let mut subjects = Vec::new();

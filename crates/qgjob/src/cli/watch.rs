@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use qgjob_core::clock::Clock;
 use qgjob_core::model::exit::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::failure::{Failure, Result};
+use super::interrupt::{JOBS_GO_ON, OnInterrupt, way_back};
 use super::{Context, summary, value};
 use crate::client::Client;
 use crate::client::watch::{Options, Subject, Update, View, follow};
-use crate::output::{Format, Object, eprint_line, span};
+use crate::output::{Format, Object, span};
 use live::Live;
 use story::{News, Story};
 
@@ -40,6 +41,8 @@ pub struct Patience {
     /// Exit with 0 when no test ran
     #[arg(long)]
     pub allow_no_tests: bool,
+    #[command(flatten)]
+    pub on_interrupt: OnInterrupt,
 }
 
 /// How to watch.
@@ -53,20 +56,16 @@ pub struct Wish {
     pub patience: Patience,
 }
 
-/// Watches all subjects until they are over.
+/// Watches all subjects until they are over. Signals are the caller's to see to: see [`Interrupt`](super::interrupt::Interrupt).
 pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, wish: &Wish) -> Result {
     let output = context.output;
     let teller = Teller::new(context, wish.tell, HEARTBEAT, move |line| output.line(line));
     let views = match attend(client, &subjects, wish, teller).await? {
         Ended::All(views) => views,
-        // Who presses Ctrl-C needs no error, but the way back.
-        Ended::Left(code @ ExitCode::Interrupted) if output.format == Format::Text => {
-            let failure = left(code, &subjects);
-            eprint_line(&format!("\nStopped watching; {}.", JOBS_GO_ON));
-            failure.hints.iter().for_each(|hint| eprint_line(&format!("  {hint}")));
-            return Ok(code);
+        Ended::TooLate => {
+            let failure = Failure::new(ExitCode::WaitTimeout, format!("--wait-timeout passed; {JOBS_GO_ON}"));
+            return Err(subjects.iter().map(way_back).fold(failure, Failure::hint));
         }
-        Ended::Left(code) => return Err(left(code, &subjects)),
     };
     report(context, client, &views, wish).await?;
     Ok(verdict(context, &views, &wish.patience))
@@ -76,30 +75,28 @@ pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, w
 enum Ended {
     /// Everything is over.
     All(Vec<View>),
-    /// The watcher left before.
-    Left(ExitCode),
+    /// `--wait-timeout` passed before.
+    TooLate,
 }
 
 async fn attend(client: &Client, subjects: &[Subject], wish: &Wish, mut teller: Teller<'_>) -> Result<Ended> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let options = Options {
         reconnect_timeout: wish.patience.reconnect_timeout,
         just_created: wish.just_created,
         ..Options::default()
     };
     let (to, mut updates) = mpsc::channel(64);
-    let tasks: Vec<_> = subjects
-        .iter()
-        .enumerate()
-        .map(|(at, subject)| tokio::spawn(follow(client.clone(), subject.clone(), options, at, to.clone())))
-        .collect();
+    // They end with the watching, however it ends.
+    let mut following = JoinSet::new();
+    for (at, subject) in subjects.iter().enumerate() {
+        following.spawn(follow(client.clone(), subject.clone(), options, at, to.clone()));
+    }
     drop(to);
     let mut ends: Vec<Option<View>> = vec![None; subjects.len()];
     let deadline =
         tokio::time::sleep(wish.patience.wait_timeout.unwrap_or(Duration::from_secs(u64::from(u32::MAX))));
     tokio::pin!(deadline);
-    let stopped = loop {
+    let too_late = loop {
         let heartbeat = tokio::time::sleep(teller.until_heartbeat());
         tokio::select! {
             update = updates.recv() => match update {
@@ -107,7 +104,7 @@ async fn attend(client: &Client, subjects: &[Subject], wish: &Wish, mut teller: 
                     teller.end(&view)?;
                     ends[at] = Some(view);
                     if ends.iter().all(Option::is_some) {
-                        break None;
+                        break false;
                     }
                 }
                 Some((at, Ok(update))) => teller.take(&subjects[at], update)?,
@@ -115,22 +112,14 @@ async fn attend(client: &Client, subjects: &[Subject], wish: &Wish, mut teller: 
                     teller.finish();
                     return Err(error.into());
                 }
-                None => break None,
+                None => break false,
             },
             () = heartbeat => teller.heartbeat()?,
-            () = &mut deadline => break Some(ExitCode::WaitTimeout),
-            _ = interrupt.recv() => break Some(ExitCode::Interrupted),
-            _ = terminate.recv() => break Some(ExitCode::Terminated),
+            () = &mut deadline => break true,
         }
     };
-    for task in tasks {
-        task.abort();
-    }
     teller.finish();
-    Ok(match stopped {
-        Some(code) => Ended::Left(code),
-        None => Ended::All(ends.into_iter().flatten().collect()),
-    })
+    Ok(if too_late { Ended::TooLate } else { Ended::All(ends.into_iter().flatten().collect()) })
 }
 
 /// Prints what there is to say at the end.
@@ -181,25 +170,6 @@ pub fn verdict(context: &Context, views: &[View], patience: &Patience) -> ExitCo
         return ExitCode::TestsFailed;
     }
     worst
-}
-
-const JOBS_GO_ON: &str = "the jobs go on";
-
-fn left(code: ExitCode, subjects: &[Subject]) -> Failure {
-    let what = match code {
-        ExitCode::WaitTimeout => "--wait-timeout passed",
-        _ => "stopped watching",
-    };
-    let what = format!("{what}; {JOBS_GO_ON}");
-    subjects.iter().fold(Failure::new(code, what), |failure, subject| {
-        let (kind, id) = match subject {
-            Subject::Run(id) => ("run", id),
-            Subject::Job(id) => ("job", id),
-        };
-        failure.hint(format!(
-            "to go on watching: qgjob status --{kind}-id={id} --watch; to end it: qgjob cancel {id}"
-        ))
-    })
 }
 
 /// Prints a line.
@@ -322,9 +292,7 @@ impl<'a> Teller<'a> {
     }
 
     fn finish(&mut self) {
-        if let Some(live) = self.live.take() {
-            live.clear();
-        }
+        self.live = None;
     }
 }
 
@@ -426,6 +394,7 @@ mod tests {
             reconnect_timeout: Duration::from_secs(5),
             fail_on_flaky: false,
             allow_no_tests: false,
+            on_interrupt: OnInterrupt::default(),
         };
         let wish = Wish { tell: true, just_created: false, patience };
         let teller = Teller::new(&context, true, heartbeat, print);

@@ -10,7 +10,7 @@ use qgjob_core::api::jobs::{AttemptView, JobView, TryView};
 use qgjob_core::api::orgs::{ConcurrencyLimit, ConcurrencyView, OrgView, QuotaChange};
 use qgjob_core::api::page::{MAX_LIMIT, Page};
 use qgjob_core::api::queue::{GroupView, QueueView};
-use qgjob_core::api::runs::{NewRun, RunView, RunWithJobs, Submitted};
+use qgjob_core::api::runs::{CancelByKey, NewRun, RunView, RunWithJobs, Submitted};
 use qgjob_core::api::tokens::{NewToken, TokenWithSecret, WhoAmI};
 use qgjob_core::model::agent::Agent;
 use qgjob_core::model::artifact::Artifact;
@@ -120,6 +120,12 @@ impl Client {
     /// Cancels all jobs of a run that are not over.
     pub async fn cancel_run(&self, id: &str) -> Result<()> {
         self.call(Method::POST, format!("api/v1/runs/{}/cancel", part(id))).repeatable().done().await
+    }
+
+    /// Cancels the run that a submit with this key made; one that is still on its way will make a run that is over.
+    pub async fn cancel_by_key(&self, org_id: &OrgId, key: &IdempotencyKey) -> Result<()> {
+        let body = CancelByKey { org_id: org_id.clone(), idempotency_key: key.clone() };
+        self.call(Method::POST, "api/v1/runs/cancel-by-key").json(&body).repeatable().done().await
     }
 
     /// Submits a job that is over once more, as a run of its own.

@@ -3,6 +3,7 @@
 mod agent;
 mod bounds;
 mod desk;
+mod interrupting;
 mod json;
 mod limiting;
 mod replaying;

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
 /// What becomes of a request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Fate {
     /// It is answered as the server answers it.
     Passes,
@@ -27,6 +27,10 @@ pub enum Fate {
     Altered(&'static str, &'static str),
     /// The server gets it and answers, and the answer never arrives.
     Unanswered,
+    /// It never reaches the server, and no answer comes.
+    Lost,
+    /// It reaches the server only when a request whose path ends so was answered, and also if nobody waits any more.
+    Overtaken(&'static str),
     /// The answer arrives so much later.
     Late(Duration),
 }
@@ -45,6 +49,7 @@ type Rule = dyn Fn(&Call<'_>) -> Fate + Send + Sync;
 pub struct Proxy {
     pub url: String,
     seen: Arc<Mutex<Vec<String>>>,
+    answered: Arc<Mutex<Vec<String>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -55,6 +60,7 @@ struct Between {
     rule: Arc<Rule>,
     count: Arc<AtomicUsize>,
     seen: Arc<Mutex<Vec<String>>>,
+    answered: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
@@ -62,29 +68,39 @@ impl Proxy {
     pub async fn start(address: &str, rule: impl Fn(&Call<'_>) -> Fate + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen = Arc::default();
+        let (seen, answered) = (Arc::default(), Arc::default());
         let between = Between {
             server: format!("http://{address}"),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             rule: Arc::new(rule),
             count: Arc::default(),
             seen: Arc::clone(&seen),
+            answered: Arc::clone(&answered),
         };
         let app = Router::new().fallback(answer).with_state(between);
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { url, seen, task }
+        Self { url, seen, answered, task }
     }
 
     /// Waits until something was asked whose path ends so.
     pub async fn is_asked_for(&self, end: &str) {
-        while !self.seen().iter().any(|call| call.ends_with(end)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait_for(&self.seen, end).await;
+    }
+
+    /// Waits until the server answered something whose path ends so.
+    pub async fn has_answered(&self, end: &str) {
+        wait_for(&self.answered, end).await;
     }
 
     /// What was asked, in order: method and path.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn wait_for(calls: &Mutex<Vec<String>>, end: &str) {
+    while !calls.lock().unwrap().iter().any(|call| call.ends_with(end)) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -118,12 +134,26 @@ async fn answer(State(between): State<Between>, request: Request) -> Response {
         let nothing = futures_util::stream::pending::<io::Result<bytes::Bytes>>();
         return ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(nothing)).into_response();
     }
+    if matches!(fate, Fate::Lost) {
+        return std::future::pending().await;
+    }
     let target = head.uri.path_and_query().unwrap().as_str();
-    let mut call = between.http.request(head.method, format!("{}{target}", between.server));
+    let mut call = between.http.request(head.method.clone(), format!("{}{target}", between.server));
     for (name, value) in head.headers.iter().filter(|(name, _)| *name != header::HOST) {
         call = call.header(name, value);
     }
-    let Ok(answered) = call.body(body).send().await else {
+    let call = call.body(body);
+    let done = format!("{} {path}", head.method);
+    // What is on its way arrives, also if who sent it is gone.
+    let sending = tokio::spawn(async move {
+        if let Fate::Overtaken(end) = fate {
+            wait_for(&between.answered, end).await;
+        }
+        let answer = call.send().await;
+        between.answered.lock().unwrap().push(done);
+        answer
+    });
+    let Ok(answered) = sending.await.unwrap() else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
     if matches!(fate, Fate::Unanswered) {

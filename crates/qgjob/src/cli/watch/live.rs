@@ -92,9 +92,11 @@ impl Live {
     pub fn print(&self, line: &str) {
         _ = self.all.println(self.output.cut(line));
     }
+}
 
+impl Drop for Live {
     /// Takes the display away.
-    pub fn clear(self) {
+    fn drop(&mut self) {
         self.head.finish_and_clear();
         for line in self.lines.values() {
             line.finish_and_clear();

@@ -103,8 +103,7 @@ impl Desk {
     }
 
     pub async fn qgjob_with(&self, env: &[(&str, &str)], args: &[&str]) -> Done {
-        let mut command = self.command(env!("CARGO_BIN_EXE_qgjob"));
-        Started::by(command.args(args).envs(env.iter().copied())).done().await
+        self.start_with(env, args).done().await
     }
 
     pub async fn qgjob_in(&self, dir: &Path, args: &[&str]) -> Done {
@@ -115,6 +114,11 @@ impl Desk {
     pub fn start(&self, args: &[&str]) -> Started {
         let mut command = self.command(env!("CARGO_BIN_EXE_qgjob"));
         Started::by(command.args(args))
+    }
+
+    pub fn start_with(&self, env: &[(&str, &str)], args: &[&str]) -> Started {
+        let mut command = self.command(env!("CARGO_BIN_EXE_qgjob"));
+        Started::by(command.args(args).envs(env.iter().copied()))
     }
 
     pub async fn bash(&self, script: &str) -> Done {
