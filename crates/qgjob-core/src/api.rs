@@ -12,6 +12,7 @@ pub mod orgs;
 pub mod page;
 pub mod problem;
 pub mod queue;
+pub mod results;
 pub mod runs;
 pub mod tokens;
 pub mod uploads;

@@ -34,6 +34,7 @@ mod orgs;
 mod page;
 mod problem;
 mod queue;
+mod results;
 mod runs;
 mod split;
 mod tokens;
@@ -71,6 +72,8 @@ pub fn describe() -> (Router<App>, OpenApi) {
         .routes(routes!(runs::cancel_by_key))
         .routes(routes!(runs::show))
         .routes(routes!(runs::cancel))
+        .routes(routes!(results::tests))
+        .routes(routes!(results::artifacts))
         .routes(routes!(events::of_run))
         .routes(routes!(runs::create_job, jobs::list))
         .routes(routes!(jobs::show))

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use qgjob_core::api::agents::{Held, HeldReply, Lease, ReportedDevice};
+use qgjob_core::api::results::TestView;
 use qgjob_core::api::runs::{Installs, NewRun};
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
@@ -507,8 +508,23 @@ pub trait Store: Send + Sync + 'static {
     async fn attempt(&self, id: attempt::Id) -> Result<Option<(Attempt, Job)>>;
     /// The tries of the job's attempts, in the order they ended.
     async fn tries(&self, job: job::Id) -> Result<Vec<(attempt::Id, Try)>>;
+    /// Tests of the run, by job in the order of submission and then by their first tries: of each job's last attempt, unless
+    /// that ended and the job is to have another. `after` names a job and the first try of one of its tests.
+    async fn run_tests(
+        &self,
+        run: run::Id,
+        after: Option<(job::Id, u32)>,
+        limit: u32,
+    ) -> Result<Vec<TestView>>;
     /// The job's artifacts.
     async fn artifacts(&self, job: job::Id) -> Result<Vec<Artifact>>;
+    /// Artifacts of the run's jobs, oldest first, after `after`.
+    async fn run_artifacts(
+        &self,
+        run: run::Id,
+        after: Option<artifact::Id>,
+        limit: u32,
+    ) -> Result<Vec<Artifact>>;
     /// An artifact with its job's org.
     async fn artifact(&self, scope: &Scope, id: artifact::Id) -> Result<Option<(Artifact, OrgId)>>;
     /// An app version.

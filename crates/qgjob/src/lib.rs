@@ -7,4 +7,6 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod output;
+pub mod report;
 pub mod telemetry;
+pub mod text;

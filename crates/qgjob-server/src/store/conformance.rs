@@ -13,6 +13,7 @@ mod passing_time;
 mod predicting;
 mod reading;
 mod recording;
+mod results;
 mod submitting;
 pub mod walk;
 pub mod world;
@@ -72,5 +73,6 @@ properties! {
         the_history_is_what_was_told;
     recording: the_newest_run_that_tells_of_the_whole_file_counts a_record_is_of_its_app_and_its_org
         what_a_shard_took_is_told_as_such a_job_keeps_its_shard;
+    results: a_run_tells_the_tests_of_the_attempts_that_count a_run_tells_its_files_in_pages;
     events: they_are_told_in_order_and_once what_failed_is_not_told;
 }

@@ -12,6 +12,7 @@ mod migrate;
 mod read;
 mod reads;
 mod recorded;
+mod results;
 mod retention;
 mod rows;
 mod submit;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use qgjob_core::api::agents::{Held, HeldReply, Lease};
+use qgjob_core::api::results::TestView;
 use qgjob_core::api::runs::Installs;
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
@@ -424,6 +426,24 @@ impl Store for Sqlite {
     async fn artifacts(&self, job: job::Id) -> Result<Vec<Artifact>> {
         let sql = "SELECT * FROM artifacts WHERE job_id = ?1 ORDER BY id";
         self.reads.run(move |c| transaction::all(c, sql, [Bin(job.0)], rows::artifact)).await
+    }
+
+    async fn run_tests(
+        &self,
+        run: run::Id,
+        after: Option<(job::Id, u32)>,
+        limit: u32,
+    ) -> Result<Vec<TestView>> {
+        self.reads.run(move |c| results::tests(c, run, after, limit)).await
+    }
+
+    async fn run_artifacts(
+        &self,
+        run: run::Id,
+        after: Option<artifact::Id>,
+        limit: u32,
+    ) -> Result<Vec<Artifact>> {
+        self.reads.run(move |c| results::artifacts(c, run, after, limit)).await
     }
 
     async fn artifact(&self, scope: &Scope, id: artifact::Id) -> Result<Option<(Artifact, OrgId)>> {

@@ -123,6 +123,8 @@ async fn things_of_other_orgs_are_not_found() {
     let reads = [
         format!("/runs/{run}"),
         format!("/runs/{run}/events"),
+        format!("/runs/{run}/tests"),
+        format!("/runs/{run}/artifacts"),
         format!("/jobs/{job}"),
         format!("/jobs/{}", &job[job.len() - 10..]),
         format!("/jobs/{job}/attempts"),

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::world::{Caller, Expect, World, new_app_version};
+use crate::world::{Caller, Expect, World, new_app_version, one_try};
 
 #[tokio::test]
 async fn a_walk_sees_each_run_once_while_others_are_made() {
@@ -77,14 +77,20 @@ async fn every_long_list_comes_in_pages() {
         .collect();
     bound.sort_unstable();
     assert_eq!(bound, labels);
-    let job = running.lease.job_id;
+    let (job, run) = (running.lease.job_id, &running.run);
+    let tries: Vec<Value> = (1..=3).map(|seq| one_try(seq, &format!("t{seq}"))).collect();
+    let tries = json!({"epoch": running.lease.epoch, "tries": tries});
+    let told = running.agent.caller.post(&running.attempt("/tests"), &tries).await;
+    told.status_is(StatusCode::NO_CONTENT).await;
     for (path, at_least) in [
         ("agents".to_owned(), 6),
         ("devices".to_owned(), 6),
         ("tokens".to_owned(), 6),
         (format!("jobs/{job}/attempts"), 1),
-        (format!("jobs/{job}/tests"), 0),
+        (format!("jobs/{job}/tests"), 3),
         (format!("jobs/{job}/artifacts"), 0),
+        (format!("runs/{run}/tests"), 3),
+        (format!("runs/{run}/artifacts"), 0),
     ] {
         let whole: Value = world.admin.get(&format!("/api/v1/{path}?limit=200")).await.ok().await;
         let paged = walk(&world.admin, &format!("/api/v1/{path}?limit=1")).await;

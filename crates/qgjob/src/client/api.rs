@@ -10,6 +10,7 @@ use qgjob_core::api::jobs::{AttemptView, JobView, TryView};
 use qgjob_core::api::orgs::{ConcurrencyLimit, ConcurrencyView, OrgView, QuotaChange};
 use qgjob_core::api::page::{MAX_LIMIT, Page};
 use qgjob_core::api::queue::{GroupView, QueueView};
+use qgjob_core::api::results::TestView;
 use qgjob_core::api::runs::{CancelByKey, NewRun, RunView, RunWithJobs, Submitted};
 use qgjob_core::api::tokens::{NewToken, TokenWithSecret, WhoAmI};
 use qgjob_core::model::agent::Agent;
@@ -99,6 +100,16 @@ impl Client {
     /// The files kept from a job.
     pub async fn artifacts(&self, job: &str) -> Result<Vec<Artifact>> {
         self.items(format!("api/v1/jobs/{}/artifacts", part(job))).await
+    }
+
+    /// The tests of a run, each with its tries in the attempt that counts.
+    pub async fn run_tests(&self, run: &str) -> Result<Vec<TestView>> {
+        self.items(format!("api/v1/runs/{}/tests", part(run))).await
+    }
+
+    /// The files kept from a run's jobs, oldest first.
+    pub async fn run_artifacts(&self, run: &str) -> Result<Vec<Artifact>> {
+        self.items(format!("api/v1/runs/{}/artifacts", part(run))).await
     }
 
     /// The bytes of an artifact.

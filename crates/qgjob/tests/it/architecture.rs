@@ -65,10 +65,13 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob", "bundle", &["archive"]),
     ("qgjob", "client", &[]),
     ("qgjob", "config", &["client"]),
-    ("qgjob", "output", &["config"]),
+    // Pure functions on texts and numbers.
+    ("qgjob", "text", &[]),
+    ("qgjob", "report", &["client", "text"]),
+    ("qgjob", "output", &["config", "text"]),
     ("qgjob", "telemetry", &["config"]),
     ("qgjob", "agent", &["archive", "bundle"]),
-    ("qgjob", "cli", &["agent", "bundle", "client", "config", "output", "telemetry"]),
+    ("qgjob", "cli", &["agent", "bundle", "client", "config", "output", "report", "telemetry", "text"]),
     ("qgjob", "main", &["cli"]),
 ];
 
