@@ -7,6 +7,7 @@ mod completion;
 mod device;
 mod doctor;
 pub mod failure;
+mod init;
 mod interrupt;
 mod jobs;
 mod logs;
@@ -25,7 +26,7 @@ mod value;
 mod watch;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -154,6 +155,8 @@ enum Command {
     Server(server::Server),
     /// Replay workloads through qgjob's placement and the rules of others
     Simulate(simulate::Simulate),
+    /// Write qgjob.toml and a CI workflow into a project
+    Init(init::Init),
     /// Check configuration, server, project and tools
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -180,6 +183,11 @@ struct Context {
 impl Context {
     /// The settings of flags, environment and files.
     fn settings(&self) -> Result<Settings> {
+        self.settings_in(None)
+    }
+
+    /// The same with the project in `dir`; none: in the current folder.
+    fn settings_in(&self, dir: Option<&Path>) -> Result<Settings> {
         let text = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         let flags = Flags {
             server: text(&self.global.server),
@@ -188,8 +196,9 @@ impl Context {
             token_file: self.global.token_file.clone().filter(|path| !path.as_os_str().is_empty()),
             insecure_http: self.global.insecure_http || self.env.get("QGJOB_INSECURE_HTTP").is_some(),
         };
-        let dir = std::env::current_dir()
+        let here = std::env::current_dir()
             .map_err(|error| Failure::usage(format!("the current folder is gone: {error}")))?;
+        let dir = dir.and_then(|dir| dir.canonicalize().ok()).unwrap_or(here);
         let settings = Settings::load(&flags, &self.env, &dir)?;
         if let Some(ignored) = &settings.server_ignored {
             self.output.warn(format!(
@@ -279,6 +288,7 @@ async fn dispatch(context: &Context, command: Command) -> Result {
         Command::Artifact(command) => command.run(context).await,
         Command::Server(command) => command.run(context).await,
         Command::Simulate(command) => command.run(context).await,
+        Command::Init(command) => command.run(context).await,
         Command::Doctor(command) => command.run(context).await,
         Command::Completion(command) => command.run(context),
         Command::Version => {

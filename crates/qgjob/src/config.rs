@@ -36,6 +36,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "folder of config.toml and credentials.toml; else $XDG_CONFIG_HOME/qgjob, else ~/.config/qgjob",
     ),
     ("QGJOB_NO_PROGRESS", "when set, no progress display even on a terminal"),
+    ("QGJOB_NO_INPUT", "when set, `qgjob init` asks nothing, as in CI"),
     ("QGJOB_INSECURE_HTTP", "when set, allows plain http:// to servers that are not this machine"),
     ("QGJOB_REQUEST_TIMEOUT", "how long one call may take, as --request-timeout"),
     (

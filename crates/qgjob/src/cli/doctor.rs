@@ -13,6 +13,14 @@ use crate::client::{Client, origin, server_time};
 use crate::config::{Settings, Source};
 use crate::output::{BAD, GOOD, WARN, between, plain, span};
 
+/// What keeps the project in a folder from being run, in words.
+pub fn project_problems(dir: &std::path::Path) -> Vec<String> {
+    let wrong = project::checks(dir).into_iter().filter(|check| check.state != State::Ok);
+    wrong
+        .map(|check| [Some(check.detail), check.hint].into_iter().flatten().collect::<Vec<_>>().join("; "))
+        .collect()
+}
+
 /// Beyond this, tokens seem to expire early or late and times in lists are misleading.
 const MOST_SKEW_MS: u64 = 60_000;
 

@@ -117,7 +117,7 @@ pub struct Submit {
 
 impl Submit {
     pub async fn run(self, context: &Context) -> Result {
-        let settings = context.settings()?;
+        let settings = context.settings_in(self.project_dir.as_deref())?;
         let client = context.client_of(&settings)?;
         let interrupt = Interrupt::listen(context, self.patience.on_interrupt.of_maker(&context.env))?;
         interrupt.run(&client, self.submit(context, &settings, &client, &interrupt)).await
@@ -282,7 +282,8 @@ pub fn org(settings: &Settings) -> Result<OrgId> {
     }
 }
 
-fn select_failure(error: SelectError, bundle: &Bundle) -> Failure {
+/// What a selection that means no test is answered with.
+pub fn select_failure(error: SelectError, bundle: &Bundle) -> Failure {
     match error {
         SelectError::Unknown { value, nearest } => {
             let failure = Failure::usage(format!("there is no test file {value:?}"))

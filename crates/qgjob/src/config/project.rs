@@ -89,6 +89,16 @@ impl std::fmt::Display for NumberOrWord {
     }
 }
 
+impl File {
+    /// Reads the text of a `qgjob.toml`.
+    ///
+    /// # Errors
+    /// What is wrong, with its line: it is not TOML, or has unknown keys.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| toml_detail(text, &error))
+    }
+}
+
 impl Project {
     /// Looks for `qgjob.toml` in `dir` and upwards, to the root of the git checkout.
     ///
@@ -99,10 +109,8 @@ impl Project {
             let path = dir.join("qgjob.toml");
             match std::fs::read_to_string(&path) {
                 Ok(text) => {
-                    let file = toml::from_str(&text).map_err(|error| Error::Invalid {
-                        path: path.clone(),
-                        detail: toml_detail(&text, &error),
-                    })?;
+                    let file =
+                        File::parse(&text).map_err(|detail| Error::Invalid { path: path.clone(), detail })?;
                     return Ok(Some(Self { dir: dir.to_owned(), file }));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -3,6 +3,7 @@
 mod agent;
 mod bounds;
 mod desk;
+mod initializing;
 mod interrupting;
 mod json;
 mod limiting;

