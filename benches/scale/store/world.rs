@@ -200,7 +200,8 @@ impl World {
                 tries: 1,
             };
             let report = RunnerReport::Read { tests: vec![test], errors: vec![] };
-            let evidence = Evidence { stopped: None, fault: None, exit: Some(Exit::Code(0)), report };
+            let evidence =
+                Evidence { stopped: None, fault: None, exit: Some(Exit::Code(0)), selected: None, report };
             let what = Finish { evidence, random: self.clock.random() };
             Report { agent_id, attempt_id: lease.attempt_id, epoch: lease.epoch, what }
         });

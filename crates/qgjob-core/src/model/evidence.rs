@@ -19,6 +19,9 @@ pub struct Evidence {
     /// How the runner's process ended; none when it was never started.
     #[serde(default)]
     pub exit: Option<Exit>,
+    /// How many tests the runner said it would run, before it ran the first; none when it never said.
+    #[serde(default)]
+    pub selected: Option<u32>,
     /// What the runner's report says.
     pub report: Report,
 }

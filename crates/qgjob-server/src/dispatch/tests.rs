@@ -158,7 +158,7 @@ impl Rack {
         let errors = vec!["SyntaxError: Unexpected token".to_owned()];
         let fault = fault.map(|reason| Fault { reason, detail: "as seen".to_owned() });
         let report = RunnerReport::Read { tests: vec![], errors };
-        let evidence = Evidence { stopped: None, fault, exit: Some(Exit::Code(1)), report };
+        let evidence = Evidence { stopped: None, fault, exit: Some(Exit::Code(1)), selected: None, report };
         let what = crate::store::Finish { evidence, random: 0 };
         let (attempt_id, epoch) = (lease.attempt_id, lease.epoch);
         let finish = Report { agent_id: self.agent, attempt_id, epoch, what };
@@ -271,8 +271,13 @@ async fn a_device_is_warm_as_soon_as_its_install_is_reported() {
     let what = crate::store::PhaseChange { phase: Phase::Testing, install: Some(install) };
     let phase = Report { agent_id, attempt_id, epoch, what };
     rack.store.set_phase(SystemClock.now(), vec![phase]).await.unwrap().remove(0).unwrap();
-    let evidence =
-        Evidence { stopped: Some(Stop::Shutdown), fault: None, exit: None, report: RunnerReport::Missing };
+    let evidence = Evidence {
+        stopped: Some(Stop::Shutdown),
+        fault: None,
+        exit: None,
+        selected: None,
+        report: RunnerReport::Missing,
+    };
     let what = crate::store::Finish { evidence, random: 0 };
     let finish = Report { agent_id, attempt_id, epoch, what };
     rack.store.finish(SystemClock.now(), vec![finish]).await.unwrap().remove(0).unwrap();

@@ -188,7 +188,13 @@ impl Attempt<'_> {
         match halt {
             Halt::Stop(stop) => {
                 self.log.say(&format!("stopped: {}", word(stop)));
-                Evidence { stopped: Some(stop), fault: None, exit: None, report: Report::Missing }
+                Evidence {
+                    stopped: Some(stop),
+                    fault: None,
+                    exit: None,
+                    selected: None,
+                    report: Report::Missing,
+                }
             }
             Halt::Fault(fault) => {
                 self.log.say(&format!("{}: {}", fault.reason, fault.detail));
@@ -222,7 +228,7 @@ struct Prepared {
 }
 
 fn faulty(fault: Fault) -> Evidence {
-    Evidence { stopped: None, fault: Some(fault), exit: None, report: Report::Missing }
+    Evidence { stopped: None, fault: Some(fault), exit: None, selected: None, report: Report::Missing }
 }
 
 fn agent_fault(detail: String) -> Fault {

@@ -157,6 +157,8 @@ pub enum Live {
 pub struct Finished {
     pub exit: Exit,
     pub report: Report,
+    /// How many tests the runner said it would run; none when it never said.
+    pub selected: Option<u32>,
     /// All tries that were told live, in order.
     pub tries: Vec<Try>,
     /// What is worth keeping, by name.
@@ -268,13 +270,13 @@ async fn supervise(
         }
     }
     tell(&mut events, &say).await;
-    let tries = events.into_tries();
+    let (selected, tries) = events.into_parts();
     let kept = tokio::task::spawn_blocking(move || {
         let report = report::read(&plan);
         (report, artifacts::collect(&plan.dir, &ArtifactLimits::default()))
     });
     let (report, (artifacts, artifacts_left_out)) = kept.await.map_err(io::Error::other)?;
-    Ok(Finished { exit: exit(status), report, tries, artifacts, artifacts_left_out })
+    Ok(Finished { exit: exit(status), report, selected, tries, artifacts, artifacts_left_out })
 }
 
 /// Passes on what is new. A receiver that went away misses it; the tries are kept for the end anyway.

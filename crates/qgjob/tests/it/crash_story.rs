@@ -232,7 +232,7 @@ async fn attempt(link: &Link, lease: &Lease, over: &CancellationToken) {
         tries: 1,
     };
     let report = Report::Read { tests: vec![reported], errors: vec![] };
-    let evidence = Evidence { stopped: None, fault: None, exit: Some(Exit::Code(0)), report };
+    let evidence = Evidence { stopped: None, fault: None, exit: Some(Exit::Code(0)), selected: None, report };
     let finish = FinishReport { epoch: lease.epoch, evidence };
     tolerate(link::persist(over, || link.finish(id, &finish)).await.map(drop));
 }

@@ -364,17 +364,29 @@ pub fn ran(lease: &Lease, outcome: TestOutcome, code: i32) -> Evidence {
     let test =
         evidence::ReportedTest { test_id: "t1".to_owned(), file: lease.test.to_string(), outcome, tries: 1 };
     let report = evidence::Report::Read { tests: vec![test], errors: vec![] };
-    Evidence { stopped: None, fault: None, exit: Some(Exit::Code(code)), report }
+    Evidence { stopped: None, fault: None, exit: Some(Exit::Code(code)), selected: None, report }
 }
 
 pub fn stopped(why: Stop) -> Evidence {
-    Evidence { stopped: Some(why), fault: None, exit: None, report: evidence::Report::Missing }
+    Evidence {
+        stopped: Some(why),
+        fault: None,
+        exit: None,
+        selected: None,
+        report: evidence::Report::Missing,
+    }
 }
 
 /// The device broke.
 pub fn broken() -> Evidence {
     let fault = Fault { reason: Reason::DeviceFault, detail: "unplugged".to_owned() };
-    Evidence { stopped: None, fault: Some(fault), exit: None, report: evidence::Report::Missing }
+    Evidence {
+        stopped: None,
+        fault: Some(fault),
+        exit: None,
+        selected: None,
+        report: evidence::Report::Missing,
+    }
 }
 
 /// How many of each, for comparing without regard to order.

@@ -210,6 +210,7 @@ impl Attempt<'_> {
                 stopped: None,
                 fault: broken(&finished, closing, failures),
                 exit: None,
+                selected: finished.selected,
                 report: finished.report,
             },
         };

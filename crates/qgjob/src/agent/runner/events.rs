@@ -28,6 +28,7 @@ pub(super) struct Events {
     test: TestPath,
     half: Vec<u8>,
     known: HashMap<String, Test>,
+    selected: Option<u32>,
     tries: Vec<Try>,
 }
 
@@ -95,7 +96,7 @@ impl Events {
     /// Follows the file at `path`, which need not exist yet.
     pub(super) fn new(path: PathBuf, project: String, test: TestPath) -> Events {
         let (known, tries) = (HashMap::new(), Vec::new());
-        Events { path, file: None, project, test, half: Vec::new(), known, tries }
+        Events { path, file: None, project, test, half: Vec::new(), known, selected: None, tries }
     }
 
     /// What was written since the last call.
@@ -119,9 +120,9 @@ impl Events {
         news
     }
 
-    /// All tries so far.
-    pub(super) fn into_tries(self) -> Vec<Try> {
-        self.tries
+    /// How many tests were to run, if the reporter said so, and all tries so far.
+    pub(super) fn into_parts(self) -> (Option<u32>, Vec<Try>) {
+        (self.selected, self.tries)
     }
 
     fn understand(&mut self, line: &[u8]) -> Option<Live> {
@@ -129,7 +130,9 @@ impl Events {
             Event::Begin { tests } => {
                 let own = tests.into_iter().filter(|test| test.project == self.project);
                 self.known = own.map(|test| (test.id.clone(), test)).collect();
-                Some(Live::Begin { total: u32::try_from(self.known.len()).unwrap_or(u32::MAX) })
+                let total = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+                self.selected = Some(total);
+                Some(Live::Begin { total })
             }
             Event::TestEnd(ended) => self.ended(ended).map(Live::Try),
             Event::Other => None,
@@ -198,7 +201,9 @@ mod tests {
 
     #[test]
     fn nothing_is_told_before_there_is_a_file() {
-        assert!(Scene::new().events.news().is_empty());
+        let mut scene = Scene::new();
+        assert!(scene.events.news().is_empty());
+        assert_eq!(scene.events.into_parts(), (None, Vec::new()));
     }
 
     #[test]
@@ -221,7 +226,8 @@ mod tests {
         assert_eq!((first.file.as_str(), first.line, first.duration_ms), ("tests/a.spec.js", 7, 12));
         assert_eq!(first.error.as_deref(), Some("no"));
         assert!(scene.events.news().is_empty());
-        assert_eq!(scene.events.into_tries().len(), 2);
+        let (selected, tries) = scene.events.into_parts();
+        assert_eq!((selected, tries.len()), (Some(1), 2));
     }
 
     #[test]

@@ -227,7 +227,7 @@ fn tries(lease: &Lease, how: Play) -> Vec<Try> {
 fn evidence(tries: &[Try], how: Play) -> Evidence {
     let code = if matches!(how, Play::Passes | Play::Lasts(_) | Play::Flaky) { 0 } else { 1 };
     let exit = Some(Exit::Code(code));
-    let missing = Evidence { stopped: None, fault: None, exit, report: Report::Missing };
+    let missing = Evidence { stopped: None, fault: None, exit, selected: None, report: Report::Missing };
     match how {
         Play::TimesOut => Evidence { stopped: Some(Stop::TimedOut), ..missing },
         Play::Faults(reason) => {

@@ -15,6 +15,15 @@ pub const FAILS: &str = r#"const { test, expect } = require("appwright");
 test("passes", async () => {});
 test("fails", async () => { expect("left").toBe("right"); });"#;
 
+/// One that passes on its second try.
+pub const FLAKY: &str = r#"const { test, expect } = require("appwright");
+test.describe.configure({ retries: 1 });
+test("is flaky", async ({}, info) => { expect(info.retry).toBe(1); });"#;
+/// One that passes, and one that fails and could be hidden.
+pub const HIDES: &str = r#"const { test, expect } = require("appwright");
+test("passes", async () => {});
+test("is kept back", async () => { expect("left").toBe("right"); });"#;
+
 /// Bytes that no packing makes smaller.
 pub fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 88_172_645_463_325_252_u64;

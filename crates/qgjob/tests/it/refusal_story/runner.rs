@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::project::{FAILS, PASSES, Project};
+use super::project::{FAILS, FLAKY, HIDES, PASSES, Project};
 use super::{End, ends, hostile, still_works};
 use crate::world::{GOOD, ORG, World, example};
 
@@ -40,7 +40,30 @@ const CASES: &[Case] = &[
     report("code-0", FAILS, "report_contradicts", "ended with code 0"),
     report("forge", FAILS, "report_contradicts", "live it was"),
     report("forget", FAILS, "report_contradicts", "does not name it"),
+    report("call-flaky", FAILS, "report_contradicts", "live it was"),
+    report("call-skipped", FAILS, "report_contradicts", "but it ran"),
+    report("count-less", FAILS, "report_unreadable", "but holds"),
+    report("of-another-file", PASSES, "report_contradicts", "a test of tests/passes.spec.js"),
+    report("of-another-test", PASSES, "report_contradicts", "not seen live"),
+    report("of-another-place", PASSES, "report_contradicts", "/elsewhere"),
+    report("name-twice", PASSES, "report_contradicts", "twice"),
+    report("unknown-status", PASSES, "report_unreadable", "great"),
+    report("more-tries", PASSES, "report_contradicts", "live there were 1"),
+    report("no-tries", PASSES, "report_contradicts", "did not run"),
+    report("less-tries", FLAKY, "report_contradicts", "live there were 2"),
+    report("keep-one-back", HIDES, "report_contradicts", "2 tests were selected, but the report names 1"),
+    report("in-secret", PASSES, "report_contradicts", "not seen live"),
+    report("huge", PASSES, "report_unreadable", "more than"),
+    report("folder", PASSES, "report_unreadable", "no regular file"),
+    report("pipe", PASSES, "report_unreadable", "no regular file"),
     report("kill", PASSES, "runner_crashed", "signal 9"),
+    Case {
+        trick: "name-none",
+        spec: PASSES,
+        env: "CI=1",
+        end: End { code: 3, conclusion: "errored", reason: "no_tests" },
+        told: "names no test",
+    },
     configuration("CONFIGURATION=throws", PASSES, INVALID, "the configuration needs a secret"),
     configuration("CONFIGURATION=quits", PASSES, INVALID, "configuration cannot be loaded"),
     // Only noise: no verdict is read from what is printed.

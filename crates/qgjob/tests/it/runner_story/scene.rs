@@ -141,7 +141,13 @@ impl Scene {
         done: &Finished,
         stopped: Option<Stop>,
     ) -> Judgement {
-        let evidence = Evidence { stopped, fault: None, exit: Some(done.exit), report: done.report.clone() };
+        let evidence = Evidence {
+            stopped,
+            fault: None,
+            exit: Some(done.exit),
+            selected: done.selected,
+            report: done.report.clone(),
+        };
         judge(&test.parse().unwrap(), shard, &evidence, &done.tries, stopped == Some(Stop::Cancelled))
     }
 }
