@@ -68,6 +68,36 @@ impl ExitCode {
         Self::Terminated,
     ];
 
+    /// What jobs can end with, in the order in which one hides another. What a test said comes first. A project that cannot
+    /// run stands before the infrastructure, because no repeat helps it. A job that is over without a verdict, which is a
+    /// bug, stands before the two that may be green.
+    pub const WORST_FIRST: [Self; 9] = [
+        Self::TestsFailed,
+        Self::Usage,
+        Self::Infra,
+        Self::TimedOut,
+        Self::QueueDeadline,
+        Self::Cancelled,
+        Self::Internal,
+        Self::NoTests,
+        Self::Ok,
+    ];
+
+    /// The code of several jobs: the worst of theirs; none of no job. What no job should end with counts as a bug.
+    pub fn worst(codes: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let codes = codes.into_iter().map(|code| match Self::WORST_FIRST.contains(&code) {
+            true => code,
+            false => Self::Internal,
+        });
+        codes.min_by_key(|code| Self::WORST_FIRST.iter().position(|other| other == code))
+    }
+
+    /// [`Self::WORST_FIRST`] for people.
+    pub fn worst_first() -> String {
+        let numbers: Vec<String> = Self::WORST_FIRST.iter().map(|code| u8::from(*code).to_string()).collect();
+        format!("Of several jobs the worst counts, in this order: {}.", numbers.join(", "))
+    }
+
     /// Name, meaning, and what a pipeline should do about it.
     pub fn explain(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -112,5 +142,42 @@ impl ExitCode {
 impl From<ExitCode> for u8 {
     fn from(code: ExitCode) -> u8 {
         code as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_jobs_counts() {
+        use ExitCode::{
+            Cancelled, Infra, Internal, NoTests, Ok, QueueDeadline, TestsFailed, TimedOut, Usage,
+        };
+        for (codes, expected) in [
+            (&[][..], None),
+            (&[Ok, Ok], Some(Ok)),
+            (&[Ok, NoTests], Some(NoTests)),
+            (&[NoTests, Cancelled, Ok], Some(Cancelled)),
+            (&[Cancelled, QueueDeadline], Some(QueueDeadline)),
+            (&[QueueDeadline, TimedOut], Some(TimedOut)),
+            (&[TimedOut, Infra], Some(Infra)),
+            (&[Infra, Usage], Some(Usage)),
+            (&[Usage, TestsFailed, Infra], Some(TestsFailed)),
+            // Else a flag that forgives a run without tests would forgive a bug.
+            (&[NoTests, Internal], Some(Internal)),
+            (&[Ok, ExitCode::Auth], Some(Internal)),
+        ] {
+            assert_eq!(ExitCode::worst(codes.iter().copied()), expected, "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn each_code_has_a_number_and_a_name_of_its_own() {
+        let numbers: Vec<u8> = ExitCode::ALL.into_iter().map(u8::from).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 15, 16, 70, 130, 141, 143]);
+        let names: std::collections::BTreeSet<_> =
+            ExitCode::ALL.iter().map(|code| code.explain().0).collect();
+        assert_eq!(names.len(), 18);
     }
 }

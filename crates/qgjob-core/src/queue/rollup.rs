@@ -52,26 +52,11 @@ pub fn exit_code(conclusion: Conclusion, reason: Option<Reason>) -> ExitCode {
 /// The exit code of several completed jobs: the worst first. Jobs that the suite skipped count only when nothing
 /// passed.
 pub fn exit_code_of_all(jobs: impl IntoIterator<Item = (Conclusion, Option<Reason>)>) -> ExitCode {
-    const WORST_FIRST: [ExitCode; 7] = [
-        ExitCode::TestsFailed,
-        ExitCode::Usage,
-        ExitCode::Infra,
-        ExitCode::TimedOut,
-        ExitCode::QueueDeadline,
-        ExitCode::Cancelled,
-        ExitCode::NoTests,
-    ];
-    let (mut passed, mut seen) = (false, Vec::new());
-    for (conclusion, reason) in jobs {
-        passed |= conclusion == Conclusion::Passed;
-        seen.push((exit_code(conclusion, reason), conclusion));
-    }
-    let counts = |code: ExitCode| {
-        seen.iter()
-            .any(|(other, conclusion)| *other == code && !(passed && *conclusion == Conclusion::Skipped))
-    };
-    let worst = WORST_FIRST.into_iter().find(|code| counts(*code));
-    worst.unwrap_or(if passed { ExitCode::Ok } else { ExitCode::NoTests })
+    let jobs: Vec<_> = jobs.into_iter().collect();
+    let passed = jobs.iter().any(|(conclusion, _)| *conclusion == Conclusion::Passed);
+    let counts = jobs.into_iter().filter(|(conclusion, _)| !(passed && *conclusion == Conclusion::Skipped));
+    ExitCode::worst(counts.map(|(conclusion, reason)| exit_code(conclusion, reason)))
+        .unwrap_or(ExitCode::NoTests)
 }
 
 #[cfg(test)]

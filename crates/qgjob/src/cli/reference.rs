@@ -106,6 +106,6 @@ fn exit_codes() -> String {
         let (name, meaning, pipeline) = code.explain();
         writeln!(page, "| {} | `{name}` | {meaning} | {pipeline} |", u8::from(code)).expect("a string grows");
     }
-    page.push_str("\nOf several jobs the worst counts, in this order: 1, 2, 10, 12, 11, 13, 3, 0.\n");
+    writeln!(page, "\n{}\n\n{}", ExitCode::worst_first(), topics::EXIT_CODES).expect("a string grows");
     page
 }

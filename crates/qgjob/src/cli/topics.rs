@@ -73,6 +73,18 @@ without a login. Make tokens for others with `qgjob token create` (one org's job
 
 The output of tests is shown without control sequences other than colours.";
 
+/// What the numbers alone do not say.
+pub(super) const EXIT_CODES: &str = "\
+`submit --watch`, `submit --wait`, `retry --watch`, `status --watch` and `wait` end with the verdict of what they watched, which is the \
+server's. `status` without --watch ends with 0 when it could show what was asked for; --exit-status makes it the verdict of \
+what is over.
+
+A repeat can help after 10, 11 and 16 alone. 1 is what a test said, and 2, 3 and 6 stay until something is changed. After 14 and 15 the \
+jobs may still run: `qgjob wait <id>` goes on waiting.
+
+130 and 143 tell of a signal, not of a verdict. Where CI is set, what the command made is cancelled by then, or the message says \
+that this could not be confirmed; elsewhere it goes on.";
+
 /// What is known as exit codes, as a table.
 fn exit_codes() -> String {
     let rows: Vec<_> = ExitCode::ALL
@@ -83,7 +95,7 @@ fn exit_codes() -> String {
         })
         .collect();
     let table = table(&["CODE", "NAME", "A PIPELINE SHOULD", "MEANING"], &rows);
-    format!("{table}\n\nOf several jobs the worst counts, in this order: 1, 2, 10, 12, 11, 13, 3, 0.")
+    format!("{table}\n\n{}\n\n{EXIT_CODES}", ExitCode::worst_first())
 }
 
 fn environment() -> String {

@@ -147,21 +147,9 @@ async fn report(context: &Context, client: &Client, views: &[View], wish: &Wish)
 
 /// The exit code of all that was watched.
 pub fn verdict(context: &Context, views: &[View], patience: &Patience) -> ExitCode {
-    // The order in which one outcome hides another, as for the jobs of a run.
-    const WORST_FIRST: [ExitCode; 9] = [
-        ExitCode::TestsFailed,
-        ExitCode::Usage,
-        ExitCode::Infra,
-        ExitCode::TimedOut,
-        ExitCode::QueueDeadline,
-        ExitCode::Cancelled,
-        ExitCode::NoTests,
-        ExitCode::Internal,
-        ExitCode::Ok,
-    ];
-    let codes: Vec<ExitCode> =
-        views.iter().map(|view| view.exit_code().unwrap_or(ExitCode::Internal)).collect();
-    let worst = WORST_FIRST.into_iter().find(|code| codes.contains(code)).unwrap_or(ExitCode::Internal);
+    // What is over without a verdict is a bug.
+    let codes = views.iter().map(|view| view.exit_code().unwrap_or(ExitCode::Internal));
+    let worst = ExitCode::worst(codes).unwrap_or(ExitCode::Internal);
     if worst == ExitCode::NoTests && patience.allow_no_tests {
         return ExitCode::Ok;
     }

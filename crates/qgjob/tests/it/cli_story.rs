@@ -3,6 +3,7 @@
 mod agent;
 mod bounds;
 mod desk;
+mod exit_codes;
 mod initializing;
 mod interrupting;
 mod json;
