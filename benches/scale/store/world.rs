@@ -93,6 +93,7 @@ impl World {
             agent_id,
             created_at: now,
             expires_at: None,
+            ci: None,
         };
         let (ticket, session) = (Sha256([2; 32]), Sha256([3; 32]));
         self.store.add_token(token(Kind::Registration, None), ticket).await.expect("the store works");
@@ -164,6 +165,7 @@ impl World {
             predicted_ms: vec![60_000; jobs],
             shards: vec![None; jobs],
             retry_of: None,
+            ci: None,
             key: None,
         };
         let batch = (0..runs).map(|_| submission()).collect();

@@ -7,6 +7,7 @@ pub mod app_versions;
 pub mod bounds;
 pub mod explain;
 pub mod jobs;
+pub mod logins;
 pub mod logs;
 pub mod orgs;
 pub mod page;

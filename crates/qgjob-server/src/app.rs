@@ -14,6 +14,7 @@ use crate::dispatch::Dispatch;
 use crate::forecasts::Forecasts;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::store::Store;
 
 pub mod streams;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub dispatch: Arc<Dispatch>,
     /// What jobs and installs will take.
     pub forecasts: Arc<Forecasts>,
+    /// Who may vouch for pipelines.
+    pub oidc: Oidc,
     /// Bytes by name.
     pub blobs: Arc<dyn Blobs>,
     /// Uploads in progress.

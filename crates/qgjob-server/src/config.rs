@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qgjob_core::model::policy::Trusted;
 use qgjob_core::queue::placement::Parameters;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,9 @@ pub struct Config {
     /// Where a first start on loopback writes the admin's credential (mode 0600), so that the command line beside
     /// the server just works. None: `admin-credential.json` in the data folder.
     pub credential_file: Option<PathBuf>,
+    /// Issuers whose id-tokens policies may let in, besides GitHub Actions and GitLab.com: `gitlab=` or `github=` and the
+    /// address of an own GitLab or GitHub, or the address of another issuer. What is named once more counts as it is named.
+    pub oidc_issuers: Vec<Trusted>,
     /// How long an agent holds an attempt without renewing its lease, and how long it may be silent before it counts
     /// as offline.
     #[serde(with = "span")]
@@ -64,6 +68,7 @@ impl Default for Config {
             data_dir: PathBuf::from("qgjob-data"),
             public_url: None,
             credential_file: None,
+            oidc_issuers: Vec::new(),
             lease: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             timeout_grace: Duration::from_secs(60),

@@ -84,6 +84,7 @@ pub async fn bootstrap(
         agent_id: None,
         created_at: now,
         expires_at: None,
+        ci: None,
     };
     let hash = hash(&secret);
     // The file first: a crash between the two leaves a file that does not work and is written again, never an admin

@@ -28,10 +28,13 @@ mod events;
 mod extract;
 mod health;
 mod jobs;
+mod logins;
 mod logs;
+mod oidc_policies;
 pub mod openapi;
 mod orgs;
 mod page;
+mod permit;
 mod problem;
 mod queue;
 mod results;
@@ -102,6 +105,11 @@ pub fn describe() -> (Router<App>, OpenApi) {
         .routes(routes!(orgs::resume))
         .routes(routes!(orgs::concurrency_groups))
         .routes(routes!(orgs::set_concurrency_limit))
+        .routes(routes!(logins::log_in))
+        .routes(routes!(logins::renew))
+        .routes(routes!(oidc_policies::list, oidc_policies::add))
+        .routes(routes!(oidc_policies::remove))
+        .routes(routes!(oidc_policies::test))
         .routes(routes!(devices::list))
         .routes(routes!(devices::show))
         .routes(routes!(devices::drain))

@@ -10,5 +10,6 @@ pub mod forecasts;
 pub mod http;
 pub mod logs;
 pub mod metrics;
+pub mod oidc;
 pub mod run;
 pub mod store;

@@ -22,6 +22,7 @@ use crate::forecasts::Forecasts;
 use crate::http;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::store::{self, Store};
 use crate::{blobs, credential};
 
@@ -105,6 +106,7 @@ impl Server {
             )
             .await?,
             forecasts,
+            oidc: Oidc::new(&config.oidc_issuers, &url),
             blobs: Arc::new(disk),
             uploads,
             logs,

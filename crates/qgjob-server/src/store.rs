@@ -20,13 +20,15 @@ use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
 use qgjob_core::model::attempt::{self, Attempt, Choice, Epoch, Install, Phase, Took};
 use qgjob_core::model::build::AppVersion;
+use qgjob_core::model::ci::CiRun;
 use qgjob_core::model::device::{self, Device, Quarantine};
 use qgjob_core::model::event::{Event, Seq};
 use qgjob_core::model::evidence::Evidence;
 use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason, Status};
 use qgjob_core::model::limits::{Limits, OrgChange, OrgLimits};
-use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, OrgId, TestPath};
+use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, IdempotencyKey, IssuerUrl, OrgId, TestPath};
+use qgjob_core::model::policy::{self, Policy};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
@@ -90,8 +92,25 @@ pub struct Submission {
     pub run: NewRun,
     /// The job it retries, if it was made by `retry`.
     pub retry_of: Option<job::Id>,
+    /// The token of the pipeline that submits it, and the pipeline's run.
+    pub ci: Option<(token::Id, CiRun)>,
     /// Makes repeated submissions one run: the key, and a digest of the request.
     pub key: Option<(IdempotencyKey, Sha256)>,
+}
+
+/// An id-token that a policy let in, and the token that is given for it.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The id-token's issuer.
+    pub issuer: IssuerUrl,
+    /// Its name at its issuer.
+    pub jti: String,
+    /// Until when it could be shown again.
+    pub keep_until: Timestamp,
+    /// What is given for it, with a grant.
+    pub token: Token,
+    /// The hash of the token's secret.
+    pub hash: Sha256,
 }
 
 /// A run that exists.
@@ -402,7 +421,8 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps an artifact whose bytes have arrived.
     async fn add_artifact(&self, now: Timestamp, report: Report<Artifact>) -> Result<Answer<()>>;
     /// Expires leases, gives up on queue deadlines of jobs that are not paused and on attempts that outlived their timeout by `grace`, queues
-    /// what became due, and marks agents offline that have not called for `silent`.
+    /// what became due, marks agents offline that have not called for `silent`, and forgets id-tokens that are over, and
+    /// tokens of pipelines that have been for a day.
     async fn sweep(&self, now: Timestamp, grace: Duration, silent: Duration, random: u128) -> Result<Swept>;
     /// Forgets runs that have been over for longer than `keep`, and at least for as long as their idempotency keys are
     /// remembered (7 days): the oldest first, with their jobs, attempts, tries, artifacts and events. One call forgets
@@ -474,6 +494,20 @@ pub trait Store: Send + Sync + 'static {
     async fn add_token(&self, token: Token, hash: Sha256) -> Result<()>;
     /// Ends a token.
     async fn remove_token(&self, token: token::Id) -> Result<Answer<()>>;
+
+    // Keyless logins.
+
+    /// Adds a policy, behind those that the org has.
+    async fn add_policy(&self, policy: Policy) -> Result<Answer<()>>;
+    /// Removes a policy of the org, and ends the tokens that it let in.
+    async fn remove_policy(&self, now: Timestamp, org: &OrgId, policy: policy::Id) -> Result<Answer<()>>;
+    /// The policies of an org, or of all, oldest first by their ids.
+    async fn policies(&self, org: Option<&OrgId>) -> Result<Vec<Policy>>;
+    /// Gives a token for an id-token, once: [`Refusal::IdTokenUsed`] ever after, and [`Refusal::NotFound`] when the policy is
+    /// gone.
+    async fn log_in(&self, login: Login) -> Result<Answer<()>>;
+    /// Lets a live token of kind `ci` work longer, as `qgjob_core::trust::renewal` has it.
+    async fn renew_login(&self, now: Timestamp, token: token::Id) -> Result<Answer<Token>>;
 
     // Reading.
 

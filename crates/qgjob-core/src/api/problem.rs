@@ -106,6 +106,24 @@ codes! {
     /// The token is good, but not for this.
     Forbidden "forbidden" 403 Auth "The token does not allow this"
         "Use a token of the kind and org that the operation needs.";
+    /// An id-token is not what it must be.
+    IdTokenInvalid "id_token_invalid" 401 Auth "The id-token is not accepted"
+        "Get a fresh id-token for the address of this server from your CI service; docs/KEYLESS.md says what is checked.";
+    /// An id-token was shown a second time.
+    IdTokenUsed "id_token_used" 401 Auth "The id-token was used before"
+        "Get a fresh id-token: each can be used once.";
+    /// No policy lets the id-token in.
+    IdTokenNotAllowed "id_token_not_allowed" 403 Auth "No policy lets this id-token in"
+        "An admin of the server sees what is missing with `qgjob org oidc-policy test`.";
+    /// The keys of an issuer of id-tokens cannot be had.
+    IssuerUnavailable "issuer_unavailable" 503 Infra "The issuer of the id-token cannot be asked for its keys"
+        "Try again after `Retry-After`; the server must reach the issuer's address.";
+    /// A login cannot be renewed any more.
+    LoginOver "login_over" 403 Auth "The login cannot be renewed any more"
+        "Log in again with a fresh id-token.";
+    /// The token does not allow so urgent jobs.
+    PriorityTooHigh "priority_too_high" 403 Auth "The token does not allow so high a priority"
+        "Ask for a lower priority, or have the policy changed that let the pipeline in.";
     /// No such thing, or not visible.
     NotFound "not_found" 404 NotFound "Not found"
         "Check the id; things of other orgs are not visible.";
@@ -193,6 +211,8 @@ impl From<Refusal> for Problem {
             Refusal::LeaseLost { .. } => Code::LeaseLost,
             Refusal::LabelBound { .. } => Code::AppVersionConflict,
             Refusal::KeyReused => Code::IdempotencyKeyReused,
+            Refusal::IdTokenUsed => Code::IdTokenUsed,
+            Refusal::LoginOver => Code::LoginOver,
             Refusal::NotUploaded { .. } => Code::NotUploaded,
             Refusal::TooMany { .. } => Code::TooLarge,
             Refusal::LogOffset { .. } => Code::OffsetMismatch,

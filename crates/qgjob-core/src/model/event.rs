@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::attempt::{Install, Outcome, Phase, Took};
+use super::ci::CiRun;
 use super::job::{Conclusion, Reason, Status};
 use super::limits::OrgLimits;
 use super::name::{AppVersionId, ConcurrencyGroup, OrgId};
 use super::selector::words;
 use super::test_result::{Counts, Try};
-use super::{agent, attempt, device, group, job, run};
+use super::{agent, attempt, device, group, job, policy, run, token};
 
 /// Number of an event: rises by at least 1, never reused. 0 is before the first.
 pub type Seq = u64;
@@ -197,6 +198,28 @@ pub enum Fact {
         /// Most jobs of it that run at a time now.
         limit: u32,
     },
+    /// A policy for keyless logins was added.
+    #[serde(rename = "oidc_policy.added")]
+    PolicyAdded {
+        /// Which.
+        policy_id: policy::Id,
+    },
+    /// A policy for keyless logins was removed, and the tokens that it had let in.
+    #[serde(rename = "oidc_policy.removed")]
+    PolicyRemoved {
+        /// Which.
+        policy_id: policy::Id,
+    },
+    /// A pipeline logged in with an id-token.
+    #[serde(rename = "ci.logged_in")]
+    CiLoggedIn {
+        /// The token that it got.
+        token_id: token::Id,
+        /// The policy that let it in.
+        policy_id: policy::Id,
+        /// The pipeline's run.
+        run: Box<CiRun>,
+    },
 }
 
 /// Of jobs that were queued before there were predictions.
@@ -224,6 +247,9 @@ impl Fact {
             Self::OrgChanged { .. } => "org.changed",
             Self::QueueChanged { .. } => "queue.changed",
             Self::ConcurrencyChanged { .. } => "concurrency.changed",
+            Self::PolicyAdded { .. } => "oidc_policy.added",
+            Self::PolicyRemoved { .. } => "oidc_policy.removed",
+            Self::CiLoggedIn { .. } => "ci.logged_in",
         }
     }
 }

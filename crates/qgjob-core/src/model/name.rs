@@ -135,6 +135,49 @@ name! {
 }
 
 name! {
+    /// Who issues id-tokens, exactly as it stands in their `iss`: an `https` address of at most 256 visible ASCII characters
+    /// without query, fragment and user; `http` only on this machine.
+    IssuerUrl, "issuer", "https://token.actions.githubusercontent.com", |text| {
+        const RULE: &str = "must be an https:// address without query, fragment and user (http:// only on this machine)";
+        let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return Err(RULE),
+        };
+        let authority = rest.split('/').next().unwrap_or_default();
+        let plain = text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\\\"<>".contains(&b));
+        let host = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
+            Some((v6, _)) => v6,
+            None => authority.split(':').next().unwrap_or_default(),
+        };
+        let here = host == "localhost" || host.parse().is_ok_and(|ip: core::net::IpAddr| ip.is_loopback());
+        if plain && !host.is_empty() && (secure || here) { Ok(()) } else { Err(RULE) }
+    }
+}
+
+name! {
+    /// Name of a claim of an id-token: 1 to 64 of `[A-Za-z0-9._:/-]`, starting with a letter or digit.
+    ClaimName, "claim", "repository_id", |text| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
+        simple(text, 64, allowed, "must be 1 to 64 of A-Z a-z 0-9 . _ : / - and start with a letter or digit")
+    }
+}
+
+name! {
+    /// What a claim must be, as a whole and to the letter: 1 to 256 bytes without control characters. `*` stands for any
+    /// characters but `/`, `**` for any with `/`.
+    Pattern, "pattern", "refs/heads/release/*", |text| {
+        if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+            return Err("must be 1 to 256 bytes without control characters");
+        }
+        if text.replace("**", "*").matches('*').count() > 8 {
+            return Err("must hold at most 8 wildcards");
+        }
+        Ok(())
+    }
+}
+
+name! {
     /// Name of an environment variable given to a test: `[A-Za-z_][A-Za-z0-9_]*`, at most 128 bytes, and none
     /// that would make the runner load foreign code (`LD_*`, `NODE_OPTIONS`, `GIT_*`, `npm_config_*` …).
     EnvName, "environment variable", "BASE_URL", |text| {
@@ -184,6 +227,34 @@ mod tests {
         assert!("a".repeat(65).parse::<ConcurrencyGroup>().is_err());
         assert!("a".repeat(1024).parse::<TestPath>().is_ok());
         assert!("a".repeat(1025).parse::<TestPath>().is_err());
+    }
+
+    #[test]
+    fn an_issuer_is_an_https_address_unless_it_is_this_machine() {
+        for good in [
+            "https://token.actions.githubusercontent.com",
+            "https://gitlab.example.com:8443/sub",
+            "http://127.0.0.1:4000",
+            "http://[::1]:4000",
+            "http://localhost",
+        ] {
+            assert!(good.parse::<IssuerUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "http://gitlab.com",
+            "http://localhost.evil.example",
+            "http://127.0.0.1@evil.example",
+            "https://",
+            "https://a b",
+            "https://a?b",
+            "https://a#b",
+            "https://user@a",
+            "ftp://a",
+            "gitlab.com",
+            "",
+        ] {
+            assert!(bad.parse::<IssuerUrl>().is_err(), "{bad}");
+        }
     }
 
     #[test]

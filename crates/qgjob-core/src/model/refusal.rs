@@ -41,6 +41,12 @@ pub enum Refusal {
     /// The idempotency key was used with another request.
     #[error("the idempotency key was used before with a different request")]
     KeyReused,
+    /// The id-token was shown before.
+    #[error("the id-token was used before; its issuer names each with a jti of its own")]
+    IdTokenUsed,
+    /// A pipeline has been logged in for too long.
+    #[error("a login can be renewed for 2 hours, for 24 while what it submitted is not over")]
+    LoginOver,
     /// A blob that the request names was not uploaded.
     #[error("{what} {sha256} has not been uploaded")]
     NotUploaded {

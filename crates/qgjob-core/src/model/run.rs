@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::ci::CiRun;
 use super::job::{self, Conclusion, Status};
 use super::name::{AppVersionId, IdempotencyKey, LabelKey, LabelValue, OrgId};
 
@@ -31,6 +32,9 @@ pub struct Run {
     pub idempotency_key: Option<IdempotencyKey>,
     /// The job this run retries, when it was made by `retry`.
     pub retry_of: Option<job::Id>,
+    /// The pipeline's run that submitted it, when that logged in with an id-token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci: Option<Box<CiRun>>,
     /// `completed` when every job is; `running` when one is or was; else `queued` or `scheduled`.
     pub status: Status,
     /// Set once all jobs are completed.

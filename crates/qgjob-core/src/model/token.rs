@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::agent;
 use super::name::OrgId;
 use super::selector::words;
+use super::{agent, ci};
 
 super::id::define_id!("tok_", "a token");
 
@@ -30,6 +30,9 @@ pub struct Token {
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
+    /// For tokens of kind `ci`: what they allow, and which run of which pipeline they were given to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ci: Option<Box<ci::Grant>>,
 }
 
 /// What a token allows.
@@ -44,8 +47,11 @@ pub enum Kind {
     Registration,
     /// The agent API, for one agent.
     Agent,
+    /// A part of the public API, for one org and one run of a pipeline, which got it for its id-token.
+    Ci,
 }
-words!(Kind, "token kind", Admin => "admin", Api => "api", Registration => "registration", Agent => "agent");
+words!(Kind, "token kind",
+    Admin => "admin", Api => "api", Registration => "registration", Agent => "agent", Ci => "ci");
 
 impl Kind {
     /// What a secret of this kind starts with.
@@ -55,6 +61,7 @@ impl Kind {
             Self::Api => "qgj_pat_",
             Self::Registration => "qgj_reg_",
             Self::Agent => "qgj_agt_",
+            Self::Ci => "qgj_ci_",
         }
     }
 }
@@ -73,7 +80,7 @@ pub fn secret(kind: Kind, random: [u128; 2]) -> String {
 
 /// Whether `text` has the form of a token: known prefix, length and checksum. Says nothing about its validity.
 pub fn well_formed(text: &str) -> bool {
-    let kinds = [Kind::Admin, Kind::Api, Kind::Registration, Kind::Agent];
+    let kinds = [Kind::Admin, Kind::Api, Kind::Registration, Kind::Agent, Kind::Ci];
     let known =
         kinds.iter().any(|kind| text.starts_with(kind.prefix()) && text.len() == kind.prefix().len() + 49);
     known && text.is_ascii() && checksum(&text[..text.len() - 6]) == text[text.len() - 6..]

@@ -79,6 +79,7 @@ impl Rack {
             agent_id,
             created_at: now,
             expires_at: None,
+            ci: None,
         };
         let agent = agent::Id(id());
         store.add_token(token(Kind::Registration, None), Sha256([7; 32])).await.unwrap();
@@ -148,6 +149,7 @@ impl Rack {
             shards: vec![None; jobs],
             run,
             retry_of: None,
+            ci: None,
             key: None,
         };
         self.store.submit(now, vec![submission]).await.unwrap().remove(0).unwrap();

@@ -1,16 +1,17 @@
 //! Who is calling. A route without one of these extractors is open to everybody; a test holds the list of those.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::header;
 use axum::http::request::Parts;
 use qgjob_core::api::problem::Code;
 use qgjob_core::model::agent;
 use qgjob_core::model::name::OrgId;
+use qgjob_core::model::priority::Priority;
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::token::{Kind, Token, well_formed};
 
-use super::App;
 use super::problem::Rejection;
+use super::{App, permit};
 use crate::credential::hash;
 use crate::store::Scope;
 
@@ -49,7 +50,7 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// A user of the public API: an admin, or an org's token.
+/// A user of the public API: an admin, an org's token, or a pipeline as far as it is permitted.
 #[derive(Debug, Clone)]
 pub struct Member {
     /// The token.
@@ -66,13 +67,35 @@ impl FromRequestParts<App> for Member {
         let scope = match (token.kind, &token.org_id) {
             (Kind::Admin, _) => Scope::All,
             (Kind::Api, Some(org)) => Scope::Org(org.clone()),
+            (Kind::Ci, Some(org)) if is_permitted(&token, parts) => Scope::Org(org.clone()),
             _ => return Err(forbidden(&token)),
         };
         Ok(Self { token, scope })
     }
 }
 
+/// Whether a pipeline's token allows the request. What is not named is not allowed.
+fn is_permitted(token: &Token, parts: &Parts) -> bool {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let needed = permit::needed(&parts.method, route);
+    needed.zip(token.ci.as_ref()).is_some_and(|(needed, grant)| grant.may.contains(&needed))
+}
+
 impl Member {
+    /// Refuses jobs that are more urgent than the token allows.
+    ///
+    /// # Errors
+    /// `priority_too_high`.
+    pub fn may_ask_for(&self, priority: Priority) -> Result<(), Rejection> {
+        match self.token.ci.as_ref().map(|grant| grant.max_priority) {
+            Some(most) if priority > most => {
+                let detail = format!("priority {priority} was asked for, at most {most} is allowed");
+                Err(Rejection::new(Code::PriorityTooHigh, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a request that names another org.
     ///
     /// # Errors

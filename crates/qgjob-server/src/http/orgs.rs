@@ -142,7 +142,10 @@ fn empty(org: &OrgId, name: &ConcurrencyGroup, limit: u32) -> ConcurrencyView {
 }
 
 /// The org of a path, if the caller sees it.
-fn visible(member: &Member, org: &str) -> Result<OrgId, Rejection> {
+///
+/// # Errors
+/// `not_found`.
+pub fn visible(member: &Member, org: &str) -> Result<OrgId, Rejection> {
     let parsed = org.parse().ok().filter(|org| member.scope.sees(org));
     parsed.ok_or_else(|| Rejection::not_found(format_args!("org {org}")))
 }

@@ -241,6 +241,7 @@ mod tests {
             .await
             .unwrap(),
             forecasts,
+            oidc: crate::oidc::Oidc::new(&[], "http://127.0.0.1"),
             blobs: std::sync::Arc::new(blobs::disk::Disk::open(folder).unwrap()),
             uploads: blobs::uploads::Uploads::open(folder).unwrap(),
             logs: logs::Logs::open(folder, 1).unwrap(),

@@ -73,6 +73,7 @@ pub async fn submit(
     retried: Option<&Job>,
 ) -> Result<Response, Rejection> {
     member.may_write(&run.org_id)?;
+    member.may_ask_for(run.options.priority)?;
     let now = app.clock.now();
     validate::run(&run, now)?;
     let retry_of = retried.map(|job| job.id);
@@ -100,6 +101,7 @@ pub async fn submit(
         shards,
         run: NewRun { tests, ..run },
         retry_of,
+        ci: member.token.ci.as_ref().map(|grant| (member.token.id, grant.run.clone())),
         key,
     };
     let accepted =

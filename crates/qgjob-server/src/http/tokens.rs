@@ -31,7 +31,7 @@ pub async fn create(
     let id = token::Id::new(now, app.clock.random());
     let expires_at = Some(now + SignedDuration::from_millis(i64::try_from(ttl).unwrap_or(i64::MAX)));
     let NewToken { kind, name, org_id, .. } = new;
-    let token = Token { id, kind, name, org_id, agent_id: None, created_at: now, expires_at };
+    let token = Token { id, kind, name, org_id, agent_id: None, created_at: now, expires_at, ci: None };
     let secret = secret(kind, [app.clock.random(), app.clock.random()]);
     app.store.add_token(token.clone(), hash(&secret)).await?;
     Ok((StatusCode::CREATED, Json(TokenWithSecret { token, secret })))
@@ -48,6 +48,7 @@ fn check(new: &NewToken) -> Result<u64, Rejection> {
     };
     match (new.kind, &new.org_id) {
         (Kind::Agent, _) => wrong("/kind", "agents get their tokens when they register"),
+        (Kind::Ci, _) => wrong("/kind", "pipelines get their tokens for their id-tokens"),
         (Kind::Api, None) => wrong("/org_id", "an api token needs an org"),
         (Kind::Admin, Some(_)) => wrong("/org_id", "an admin token is for all orgs"),
         _ => {}

@@ -59,6 +59,7 @@ pub async fn register(
         agent_id: Some(agent.id),
         created_at: now,
         expires_at: None,
+        ci: None,
     };
     let secret = secret(Kind::Agent, [app.clock.random(), app.clock.random()]);
     let session = (token, hash(&secret));

@@ -9,6 +9,7 @@ mod events;
 mod forgetting;
 pub mod history;
 mod limiting;
+mod logging_in;
 mod passing_time;
 mod predicting;
 mod reading;
@@ -69,6 +70,9 @@ properties! {
         a_deadline_does_not_pass_while_a_job_is_paused two_pauses_at_a_time_count_once
         a_job_that_is_not_due_or_had_a_device_keeps_its_deadline a_promoted_job_stays_so
         only_a_job_that_waits_can_be_promoted;
+    logging_in: policies_are_kept_in_order_and_belong_to_their_org an_org_has_a_bounded_number_of_policies
+        an_id_token_works_once of_many_that_show_one_id_token_one_gets_in tokens_end_with_their_policy
+        a_login_is_renewed_while_its_run_is_not_over tokens_of_pipelines_are_forgotten_a_day_after_their_end;
     predicting: a_prediction_stays_with_its_job each_job_has_a_prediction an_attempt_tells_what_it_took
         the_history_is_what_was_told;
     recording: the_newest_run_that_tells_of_the_whole_file_counts a_record_is_of_its_app_and_its_org

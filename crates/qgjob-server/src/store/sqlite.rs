@@ -8,6 +8,7 @@ mod jobs;
 mod known;
 mod library;
 mod limits;
+mod logins;
 mod migrate;
 mod read;
 mod reads;
@@ -42,6 +43,7 @@ use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason};
 use qgjob_core::model::limits::{Limits, OrgChange, OrgLimits};
 use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, OrgId, TestPath};
+use qgjob_core::model::policy::{self, Policy};
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Try;
@@ -59,8 +61,8 @@ use self::transaction::{Numbers, Tx, Verb};
 use self::writer::{Command, Writer};
 use super::{
     Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Forgotten, Gauges, GroupRow,
-    JobFacts, JobFilter, Listed, PhaseChange, Report, Result, Rules, RunFilter, RunningJob, Scope, Seen,
-    SeenReply, Store, Submission, Swept, WaitingJob,
+    JobFacts, JobFilter, Listed, Login, PhaseChange, Report, Result, Rules, RunFilter, RunningJob, Scope,
+    Seen, SeenReply, Store, Submission, Swept, WaitingJob,
 };
 
 /// Commands that may wait for the writer before callers have to wait to hand theirs over.
@@ -327,6 +329,28 @@ impl Store for Sqlite {
 
     async fn remove_token(&self, token: token::Id) -> Result<Answer<()>> {
         self.write_one(move |tx| library::delete_token(tx, token)).await
+    }
+
+    async fn add_policy(&self, policy: Policy) -> Result<Answer<()>> {
+        self.write_one(move |tx| logins::add_policy(tx, &policy)).await
+    }
+
+    async fn remove_policy(&self, now: Timestamp, org: &OrgId, policy: policy::Id) -> Result<Answer<()>> {
+        let org = org.clone();
+        self.write_one(move |tx| logins::remove_policy(tx, now, &org, policy)).await
+    }
+
+    async fn policies(&self, org: Option<&OrgId>) -> Result<Vec<Policy>> {
+        let org = org.cloned();
+        self.reads.run(move |c| logins::policies(c, org.as_ref())).await
+    }
+
+    async fn log_in(&self, login: Login) -> Result<Answer<()>> {
+        self.write_one(move |tx| logins::log_in(tx, &login)).await
+    }
+
+    async fn renew_login(&self, now: Timestamp, token: token::Id) -> Result<Answer<Token>> {
+        self.write_one(move |tx| logins::renew(tx, now, token)).await
     }
 
     async fn change_org(&self, now: Timestamp, org: &OrgId, change: OrgChange) -> Result<OrgLimits> {

@@ -5,7 +5,11 @@
 mod auth;
 mod bytes;
 mod contract;
+#[expect(dead_code, reason = "the tests of the command line use the rest")]
+#[path = "../../../qgjob/tests/it/issuer.rs"]
+mod issuer;
 mod limits;
+mod logins;
 mod logs;
 mod openapi;
 mod predictions;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qgjob_core::api::agents::Lease;
 use qgjob_core::api::problem::Problem;
-use qgjob_core::clock::SystemClock;
+use qgjob_core::clock::{Clock, SystemClock};
 use qgjob_server::config::{Config, Limits};
 use qgjob_server::run::Server;
 use qgjob_server::store::sqlite::Sqlite;
@@ -43,6 +43,15 @@ impl World {
 
     /// A server on the folder of an earlier one.
     pub async fn at(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        Self::ticking(folder, Arc::new(SystemClock), change).await
+    }
+
+    /// A server that goes by this clock.
+    pub async fn ticking(
+        folder: tempfile::TempDir,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: folder.path().join("data"),
@@ -54,7 +63,7 @@ impl World {
         std::fs::create_dir_all(&config.data_dir).unwrap();
         let store: Arc<dyn Store> =
             Arc::new(Sqlite::open(&folder.path().join("qgjob.db"), Rules::default()).unwrap());
-        let bound = Server::bind(config, Arc::clone(&store), Arc::new(SystemClock)).await.unwrap();
+        let bound = Server::bind(config, Arc::clone(&store), clock).await.unwrap();
         let url = format!("http://{}", bound.addr);
         let metrics_url = bound.metrics_addr.map(|addr| format!("http://{addr}"));
         let shutdown = CancellationToken::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use qgjob_core::clock::SystemClock;
 use qgjob_core::model::exit::ExitCode;
+use qgjob_core::model::policy::Trusted;
 use qgjob_server::config::Config;
 use qgjob_server::credential::Credential;
 use qgjob_server::run::Bound;
@@ -59,6 +60,10 @@ pub struct Run {
     /// How users reach the server
     #[arg(long, value_name = "URL", env = "QGJOB_PUBLIC_URL", hide_env = true)]
     public_url: Option<String>,
+    /// Issuer whose id-tokens policies may let in, besides GitHub Actions and GitLab.com: gitlab=URL, github=URL, or the URL of
+    /// another one; repeatable
+    #[arg(long, value_name = "ISSUER", env = "QGJOB_OIDC_ISSUER", hide_env = true, value_delimiter = ',')]
+    oidc_issuer: Vec<Trusted>,
     /// Where to serve /metrics without a token
     #[arg(long, value_name = "ADDRESS", env = "QGJOB_METRICS_LISTEN", hide_env = true)]
     metrics_listen: Option<SocketAddr>,
@@ -118,6 +123,9 @@ impl Run {
         }
         config.listen = self.listen.unwrap_or(config.listen);
         config.metrics_listen = self.metrics_listen.or(config.metrics_listen);
+        if !self.oidc_issuer.is_empty() {
+            config.oidc_issuers.clone_from(&self.oidc_issuer);
+        }
         config.public_url = self.public_url.clone().or(config.public_url);
         Ok(config)
     }

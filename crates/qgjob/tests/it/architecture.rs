@@ -9,23 +9,40 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob-core", "clock", &[]),
     ("qgjob-core", "model", &[]),
     ("qgjob-core", "queue", &["model"]),
+    ("qgjob-core", "trust", &["model"]),
     ("qgjob-core", "api", &["model"]),
     ("qgjob-server", "store", &[]),
     ("qgjob-server", "blobs", &[]),
     ("qgjob-server", "logs", &[]),
     ("qgjob-server", "config", &[]),
+    ("qgjob-server", "oidc", &[]),
     ("qgjob-server", "metrics", &["store"]),
     ("qgjob-server", "dispatch", &["store", "forecasts"]),
     ("qgjob-server", "forecasts", &["store"]),
     // Secrets are made for the HTTP API and for the first start; whoever makes one hashes it here.
     ("qgjob-server", "credential", &["store", "config"]),
     // What routes and duties share, so that neither needs the other.
-    ("qgjob-server", "app", &["store", "blobs", "logs", "config", "dispatch", "forecasts", "metrics"]),
+    (
+        "qgjob-server",
+        "app",
+        &["store", "blobs", "logs", "config", "dispatch", "forecasts", "metrics", "oidc"],
+    ),
     ("qgjob-server", "background", &["app"]),
     (
         "qgjob-server",
         "http",
-        &["app", "store", "blobs", "logs", "config", "credential", "dispatch", "forecasts", "metrics"],
+        &[
+            "app",
+            "store",
+            "blobs",
+            "logs",
+            "config",
+            "credential",
+            "dispatch",
+            "forecasts",
+            "metrics",
+            "oidc",
+        ],
     ),
     (
         "qgjob-server",
@@ -42,6 +59,7 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
             "dispatch",
             "forecasts",
             "metrics",
+            "oidc",
         ],
     ),
     ("qgjob-simulation", "random", &[]),
@@ -82,6 +100,7 @@ const MAY_NOT_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob", "bundle", &["qgjob_server"]),
     ("qgjob-server", "store", &["axum"]),
     ("qgjob-server", "dispatch", &["axum", "rusqlite"]),
+    ("qgjob-server", "oidc", &["axum", "rusqlite"]),
     ("qgjob-server", "http", &["rusqlite"]),
 ];
 

@@ -130,7 +130,7 @@ impl World {
         let job_ids = run.tests.iter().map(|_| job::Id::new(self.now, self.draw())).collect();
         let predicted_ms = run.tests.iter().map(|_| 60_000).collect();
         let shards = vec![None; run.tests.len()];
-        Submission { run_id, job_ids, predicted_ms, shards, run, retry_of: None, key: None }
+        Submission { run_id, job_ids, predicted_ms, shards, run, retry_of: None, ci: None, key: None }
     }
 
     pub async fn try_submit(&self, submission: Submission) -> Answer<Accepted> {
@@ -159,7 +159,10 @@ impl World {
         let (name, created_at) = (kind.to_string(), self.now);
         let mut hash = [0; 32];
         hash[..16].copy_from_slice(&id.0.to_be_bytes());
-        (Token { id, kind, name, org_id: None, agent_id, created_at, expires_at: None }, Sha256(hash))
+        (
+            Token { id, kind, name, org_id: None, agent_id, created_at, expires_at: None, ci: None },
+            Sha256(hash),
+        )
     }
 
     pub fn agent(&mut self, name: &str) -> Agent {

@@ -53,12 +53,13 @@ pub(super) fn bind_app_version(tx: &mut Tx<'_>, wanted: &AppVersion) -> Verb<App
 }
 
 pub(super) fn insert_token(tx: &Tx<'_>, token: &Token, hash: Sha256) -> Verb<()> {
-    let sql = "INSERT INTO tokens (id, hash, kind, name, org_id, agent_id, created_at, expires_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO tokens (id, hash, kind, name, org_id, agent_id, created_at, expires_at, ci)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let (org, agent) = (token.org_id.as_ref().map(Word), token.agent_id.map(|id| Bin(id.0)));
     let (created_at, expires_at) = (At(token.created_at), token.expires_at.map(At));
     let (id, hash, kind) = (Bin(token.id.0), Digest(hash), Word(token.kind));
-    tx.change(sql, (id, hash, kind, &token.name, org, agent, created_at, expires_at))?;
+    let ci = token.ci.as_ref().map(Json);
+    tx.change(sql, (id, hash, kind, &token.name, org, agent, created_at, expires_at, ci))?;
     Ok(())
 }
 

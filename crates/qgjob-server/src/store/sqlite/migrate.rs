@@ -15,6 +15,7 @@ pub(super) const ALL: &[&str] = &[
     include_str!("../../../migrations/sqlite/0006_choices.sql"),
     include_str!("../../../migrations/sqlite/0007_quarantines.sql"),
     include_str!("../../../migrations/sqlite/0008_shards.sql"),
+    include_str!("../../../migrations/sqlite/0009_logins.sql"),
 ];
 
 /// Applies those of `migrations` that the database does not have.

@@ -161,6 +161,10 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite
     Ok(row.get::<_, Json<T>>(column)?.0)
 }
 
+pub(super) fn opt_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    Ok(row.get::<_, Option<Json<T>>>(column)?.map(|json| json.0))
+}
+
 pub(super) fn test_counts(row: &Row<'_>) -> rusqlite::Result<Counts> {
     let (passed, failed) = (row.get("passed")?, row.get("failed")?);
     let (flaky, skipped) = (row.get("flaky")?, row.get("skipped")?);
@@ -184,7 +188,8 @@ pub(super) fn job_counts(row: &Row<'_>) -> rusqlite::Result<JobCounts> {
 }
 
 /// Selects what [`run`] reads.
-pub(super) const RUN: &str = "SELECT r.*, s.name, s.labels FROM runs r JOIN run_specs s ON s.run_id = r.id";
+pub(super) const RUN: &str =
+    "SELECT r.*, s.name, s.labels, s.ci FROM runs r JOIN run_specs s ON s.run_id = r.id";
 
 pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<(Run, Installs)> {
     let run = Run {
@@ -195,6 +200,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<(Run, Installs)> {
         labels: json(row, "labels")?,
         idempotency_key: opt_word(row, "idempotency_key")?,
         retry_of: opt_bin(row, "retry_of")?.map(qgjob_core::model::job::Id),
+        ci: opt_json(row, "ci")?,
         status: word(row, "status")?,
         conclusion: opt_word(row, "conclusion")?,
         jobs: job_counts(row)?,
@@ -356,6 +362,7 @@ pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
         agent_id: opt_bin(row, "agent_id")?.map(agent::Id),
         created_at: at(row, "created_at")?,
         expires_at: opt_at(row, "expires_at")?,
+        ci: opt_json(row, "ci")?,
     })
 }
 

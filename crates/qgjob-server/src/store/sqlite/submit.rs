@@ -12,6 +12,7 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, JobCounts, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Counts;
+use qgjob_core::model::token;
 use qgjob_core::queue::lifecycle::Command;
 use qgjob_core::queue::rollup;
 
@@ -30,7 +31,7 @@ struct Known {
 }
 
 pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -> Verb<Accepted> {
-    let Submission { run_id, job_ids, predicted_ms, shards, run, retry_of, key } = submission;
+    let Submission { run_id, job_ids, predicted_ms, shards, run, retry_of, ci, key } = submission;
     let run_id = *run_id;
     if job_ids.is_empty() || [job_ids.len(), predicted_ms.len(), shards.len()] != [run.tests.len(); 3] {
         let (tests, ids) = (run.tests.len(), job_ids.len());
@@ -86,6 +87,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         labels: run.labels.clone(),
         idempotency_key: key.as_ref().map(|(key, _)| key.clone()),
         retry_of: *retry_of,
+        ci: ci.as_ref().map(|(_, run)| Box::new(run.clone())),
         status: rollup::status(&counts),
         conclusion: None,
         jobs: counts,
@@ -94,7 +96,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         version: 1,
     };
     let first_job = tx.next_ordinals(u64::from(total));
-    insert_run(tx, &made, &spec, first_job)?;
+    insert_run(tx, &made, &spec, first_job, ci.as_ref().map(|(token, _)| *token))?;
     let mut jobs = Vec::with_capacity(job_ids.len());
     let numbered = job_ids.iter().zip(first_job..);
     let tests = run.tests.iter().zip(shards);
@@ -194,9 +196,15 @@ fn build_of(tx: &mut Tx<'_>, org: OrgId, label: AppVersionId) -> Verb<Option<Bui
     Ok(found)
 }
 
-fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec, first_job: u64) -> Verb<()> {
+fn insert_run(
+    tx: &Tx<'_>,
+    run: &Run,
+    spec: &job::Spec,
+    first_job: u64,
+    token: Option<token::Id>,
+) -> Verb<()> {
     let sql = "INSERT INTO runs (id, org_id, app_version_id, idempotency_key, retry_of, status, total, scheduled, queued,
-        created_at, first_job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        created_at, first_job, token_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let key = run.idempotency_key.as_ref().map(Word);
     let retry_of = run.retry_of.map(|id| Bin(id.0));
     let names = (Word(&run.org_id), Word(&run.app_version_id));
@@ -214,11 +222,13 @@ fn insert_run(tx: &Tx<'_>, run: &Run, spec: &job::Spec, first_job: u64) -> Verb<
             counts.1,
             counts.2,
             At(run.created_at),
-            first_job
+            first_job,
+            token.map(|id| Bin(id.0))
         ],
     )?;
-    let sql = "INSERT INTO run_specs (run_id, name, labels, spec) VALUES (?1, ?2, ?3, ?4)";
-    tx.change(sql, (Bin(run.id.0), &run.name, Json(&run.labels), Json(spec)))?;
+    let sql = "INSERT INTO run_specs (run_id, name, labels, spec, ci) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let ci = run.ci.as_ref().map(Json);
+    tx.change(sql, (Bin(run.id.0), &run.name, Json(&run.labels), Json(spec), ci))?;
     Ok(())
 }
 

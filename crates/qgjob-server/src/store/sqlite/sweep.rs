@@ -10,7 +10,7 @@ use super::jobs::{self, Because};
 use super::rows::At;
 use super::submit::KEY_KEPT;
 use super::transaction::{Stop, Tx, Verb};
-use super::{agents, attempts};
+use super::{agents, attempts, logins};
 use crate::store::Swept;
 
 /// Most rows of a kind in one sweep, so that others do not wait for long; the next sweep takes the rest.
@@ -61,6 +61,7 @@ pub(super) fn sweep(
     let sql = "DELETE FROM idempotency_keys WHERE (org_id, key) IN
         (SELECT org_id, key FROM idempotency_keys WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2)";
     tx.change(sql, (At(now - KEY_KEPT), MOST))?;
+    logins::forget(tx, now, MOST)?;
     Ok(Swept {
         leases_expired,
         deadlines_missed: late.len() as u32,

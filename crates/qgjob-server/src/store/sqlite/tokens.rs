@@ -84,6 +84,7 @@ mod tests {
             agent_id: None,
             created_at: at(0),
             expires_at,
+            ci: None,
         }
     }
 
