@@ -166,6 +166,7 @@ impl World {
             shards: vec![None; jobs],
             retry_of: None,
             ci: None,
+            rerun: None,
             key: None,
         };
         let batch = (0..runs).map(|_| submission()).collect();

@@ -17,6 +17,7 @@ pub mod name;
 pub mod policy;
 pub mod priority;
 pub mod refusal;
+pub mod rerun;
 pub mod run;
 pub mod selector;
 pub mod sha256;

@@ -5,6 +5,7 @@ pub mod board;
 pub mod forecast;
 pub mod lifecycle;
 pub mod placement;
+pub mod reruns;
 pub mod retry;
 pub mod rollup;
 pub mod shards;

@@ -37,6 +37,7 @@ mod page;
 mod permit;
 mod problem;
 mod queue;
+mod reruns;
 mod results;
 mod runs;
 mod split;
@@ -77,6 +78,7 @@ pub fn describe() -> (Router<App>, OpenApi) {
         .routes(routes!(runs::cancel))
         .routes(routes!(results::tests))
         .routes(routes!(results::artifacts))
+        .routes(routes!(reruns::rerun_failed))
         .routes(routes!(events::of_run))
         .routes(routes!(runs::create_job, jobs::list))
         .routes(routes!(jobs::show))

@@ -33,8 +33,9 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::shard::Shard;
-use qgjob_core::model::test_result::Try;
+use qgjob_core::model::test_result::{Counts, Try};
 use qgjob_core::model::token::{self, Token};
+use qgjob_core::queue::reruns::Kept;
 use qgjob_core::queue::retry::Backoff;
 use qgjob_core::queue::verdict::Judgement;
 use tokio::sync::broadcast;
@@ -94,6 +95,8 @@ pub struct Submission {
     pub retry_of: Option<job::Id>,
     /// The token of the pipeline that submits it, and the pipeline's run.
     pub ci: Option<(token::Id, CiRun)>,
+    /// The run whose failures it repeats, if it is a rerun.
+    pub rerun: Option<Rerun>,
     /// Makes repeated submissions one run: the key, and a digest of the request.
     pub key: Option<(IdempotencyKey, Sha256)>,
 }
@@ -111,6 +114,30 @@ pub struct Login {
     pub token: Token,
     /// The hash of the token's secret.
     pub hash: Sha256,
+}
+
+/// What a rerun is made from.
+#[derive(Debug, Clone)]
+pub struct Rerun {
+    /// The run before.
+    pub of: run::Id,
+    /// What all tests of the full set have come to.
+    pub tests: Counts,
+    /// What those of them have come to that are not repeated.
+    pub carried: Counts,
+    /// What each job repeats, in the order of `run.tests`.
+    pub jobs: Vec<Kept>,
+}
+
+/// A completed job that neither passed nor was skipped.
+#[derive(Debug, Clone)]
+pub struct Unpassed {
+    /// The job.
+    pub job: Job,
+    /// What is kept with it, if its run is a rerun.
+    pub kept: Option<Kept>,
+    /// The tries of its last attempt, in the order they ended.
+    pub tries: Vec<Try>,
 }
 
 /// A run that exists.
@@ -274,6 +301,8 @@ pub struct RunFilter {
     pub app_version_id: Option<AppVersionId>,
     /// Only with this label.
     pub label: Option<(String, String)>,
+    /// Only the one that this key of an org made, as long as the key is remembered.
+    pub key: Option<(OrgId, IdempotencyKey)>,
 }
 
 /// Which events to read.
@@ -523,6 +552,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<(Run, Installs)>>;
     /// Conclusions and reasons of the run's completed jobs, for its exit code.
     async fn run_reasons(&self, id: run::Id) -> Result<Vec<(Conclusion, Option<Reason>)>>;
+    /// The run's completed jobs that neither passed nor were skipped, in the order of submission.
+    async fn unpassed(&self, run: run::Id) -> Result<Vec<Unpassed>>;
     /// A job.
     async fn job(&self, scope: &Scope, id: job::Id) -> Result<Option<(Job, JobFacts)>>;
     /// Jobs, those of the newest run first and in it the last one, from the one after `before`; of one run: in the order
@@ -543,7 +574,8 @@ pub trait Store: Send + Sync + 'static {
     /// The tries of the job's attempts, in the order they ended.
     async fn tries(&self, job: job::Id) -> Result<Vec<(attempt::Id, Try)>>;
     /// Tests of the run, by job in the order of submission and then by their first tries: of each job's last attempt, unless
-    /// that ended and the job is to have another. `after` names a job and the first try of one of its tests.
+    /// that ended and the job is to have another. After them those that a rerun has no result of, of the runs before it: the nearest
+    /// first. `after` names a job and the first try of one of its tests.
     async fn run_tests(
         &self,
         run: run::Id,

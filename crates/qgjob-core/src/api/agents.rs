@@ -11,6 +11,7 @@ use crate::model::device::{self, Installed};
 use crate::model::evidence::Evidence;
 use crate::model::job::{self, Conclusion, Reset};
 use crate::model::name::{AppVersionId, EnvName, OrgId, TestPath};
+use crate::model::rerun::NamedTest;
 use crate::model::selector::{Platform, Target};
 use crate::model::sha256::Sha256;
 use crate::model::shard::Shard;
@@ -166,6 +167,9 @@ pub struct Lease {
     /// Which of the file's tests to run; none for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// Of those, the tests to run; all when it names none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<NamedTest>,
     /// How long the attempt may take.
     pub timeout_ms: u64,
     /// The runner's retries of a failed test.

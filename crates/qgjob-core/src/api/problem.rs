@@ -131,8 +131,11 @@ codes! {
     MethodNotAllowed "method_not_allowed" 405 Usage "The method is not allowed here"
         "The API reference lists each path's methods.";
     /// The command does not fit the job's status.
-    WrongStatus "wrong_status" 409 Conflict "The job is not in a status that allows this"
-        "Look at the job's status; a finished job can be retried, not cancelled.";
+    WrongStatus "wrong_status" 409 Conflict "The job or run is not in a status that allows this"
+        "Look at its status; what has finished can be run again, not cancelled.";
+    /// All of a run passed.
+    NothingToRerun "nothing_to_rerun" 409 Conflict "Nothing failed"
+        "Each job of the run passed, or the suite skipped its tests: there is nothing to run again.";
     /// The attempt's lease is over.
     LeaseLost "lease_lost" 409 Conflict "The lease is lost"
         "The agent must stop the attempt; what it still sends is kept as evidence and changes nothing.";

@@ -7,7 +7,8 @@ use crate::model::test_result::{TestOutcome, Try, TryStatus};
 use crate::model::{attempt, job, run};
 
 /// A test of a run, with its tries in the attempt that counts: its job's last one. What an earlier attempt saw before its
-/// device was lost is no result. The tests of a job that came to no verdict are told too, but count nowhere.
+/// device was lost is no result. The tests of a job that came to no verdict are told too, but count nowhere. A rerun tells of all tests of the
+/// full set: of those that its own jobs have no result of as well, as long as the run that they come from is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TestView {
     /// The job that ran it.
@@ -18,7 +19,8 @@ pub struct TestView {
     pub attempt: u32,
     /// The name of the attempt's device.
     pub device_name: String,
-    /// The run that the result is of, when this run did not repeat the test.
+    /// The run that the result is of, when this run has none of its own: it does not repeat the test, or came to no verdict
+    /// on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried_from: Option<run::Id>,
     /// The runner's id of the test, stable for file and title.
@@ -117,6 +119,7 @@ mod tests {
             line: 1,
             retry,
             status,
+            by_suite: None,
             outcome,
             duration_ms: 1,
             error: None,

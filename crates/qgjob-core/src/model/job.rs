@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::name::{AppVersionId, ConcurrencyGroup, EnvName, OrgId, TestPath};
 use super::priority::Priority;
+use super::rerun::Rerun;
 use super::selector::{Platform, Selector, Target, words};
 use super::sha256::Sha256;
 use super::shard::{self, Shard};
@@ -77,6 +78,9 @@ pub struct Spec {
     /// Which of the file's tests; none for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// What it repeats, and which tests of that alone, if its run is a rerun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun: Option<Rerun>,
     /// The project the file is in, as uploaded.
     pub bundle_sha256: Sha256,
     /// The platform asked for, if one was.
@@ -103,9 +107,13 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The test file, and which of its shards, for people.
+    /// The test file, which of its shards, and how many tests if it names them, for people.
     pub fn named(&self) -> String {
-        shard::named(&self.test, self.shard.as_ref())
+        let file = shard::named(&self.test, self.shard.as_ref());
+        match self.rerun.as_ref().map(Rerun::named).filter(|tests| !tests.is_empty()) {
+            Some(tests) => format!("{file} ({tests})"),
+            None => file,
+        }
     }
 }
 
@@ -160,6 +168,8 @@ pub enum Reason {
     NoTests,
     /// The test file or its configuration could not be loaded.
     LoadError,
+    /// A test that the job is to repeat was not run, or was skipped although it had failed.
+    TestsMissing,
     /// The project cannot be run as it is: no lockfile, unsupported versions, unknown test file.
     ProjectInvalid,
     /// The attempt took longer than `timeout`.
@@ -190,7 +200,7 @@ pub enum Reason {
     ReportContradicts,
 }
 words!(Reason, "reason", TestsPassed => "tests_passed", TestsFailed => "tests_failed", TestsSkipped => "tests_skipped",
-    NoTests => "no_tests", LoadError => "load_error", ProjectInvalid => "project_invalid", Timeout => "timeout",
+    NoTests => "no_tests", LoadError => "load_error", TestsMissing => "tests_missing", ProjectInvalid => "project_invalid", Timeout => "timeout",
     QueueDeadline => "queue_deadline", Cancelled => "cancelled", LeaseLost => "lease_lost", Released => "released",
     DeviceFault => "device_fault", InstallFault => "install_fault", BrokenBuild => "broken_build", BuildMismatch => "build_mismatch",
     AgentFault => "agent_fault", RunnerCrashed => "runner_crashed", ReportUnreadable => "report_unreadable",

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::ci::CiRun;
 use super::job::{self, Conclusion, Status};
 use super::name::{AppVersionId, IdempotencyKey, LabelKey, LabelValue, OrgId};
+use super::test_result::Counts;
 
 super::id::define_id!("run_", "a run");
 
@@ -35,12 +36,21 @@ pub struct Run {
     /// The pipeline's run that submitted it, when that logged in with an id-token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ci: Option<Box<CiRun>>,
+    /// The run whose failures this run repeats, if it is a rerun. That one may have been forgotten since.
+    pub rerun_of: Option<Id>,
     /// `completed` when every job is; `running` when one is or was; else `queued` or `scheduled`.
     pub status: Status,
     /// Set once all jobs are completed.
     pub conclusion: Option<Conclusion>,
     /// Jobs by where they are.
     pub jobs: JobCounts,
+    /// Tests by outcome, as far as jobs came to a verdict. Of a rerun always those of the full set: what it carries, what its
+    /// own jobs came to, and of each test that they have no result of what it had before.
+    #[serde(default)]
+    pub tests: Counts,
+    /// The tests of the run before that a rerun does not repeat, with the outcome that they had there.
+    #[serde(default)]
+    pub carried: Counts,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When the last job was completed.

@@ -26,6 +26,10 @@ pub struct Try {
     pub retry: u32,
     /// What this try did.
     pub status: TryStatus,
+    /// Of a try that was skipped: whether the suite skips the test. Not so for one that did not run because another failed,
+    /// in a serial suite or in a hook. None where the runner does not say, and of other tries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_suite: Option<bool>,
     /// What the runner makes of the test after this try.
     pub outcome: TestOutcome,
     /// How long the try took.
@@ -84,6 +88,24 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// These and others.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.each(other, u32::saturating_add)
+    }
+
+    /// These without others that are among them.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        self.each(other, u32::saturating_sub)
+    }
+
+    fn each(self, other: Self, of: impl Fn(u32, u32) -> u32) -> Self {
+        let (passed, failed) = (of(self.passed, other.passed), of(self.failed, other.failed));
+        let (flaky, skipped) = (of(self.flaky, other.flaky), of(self.skipped, other.skipped));
+        Self { total: passed + failed + flaky + skipped, passed, failed, flaky, skipped }
+    }
+
     /// Counts outcomes.
     pub fn of(outcomes: impl IntoIterator<Item = TestOutcome>) -> Self {
         let mut counts = Self::default();

@@ -42,7 +42,9 @@ pub fn exit_code(conclusion: Conclusion, reason: Option<Reason>) -> ExitCode {
         (Conclusion::Failed, _) => ExitCode::TestsFailed,
         (Conclusion::TimedOut, _) => ExitCode::TimedOut,
         (Conclusion::Cancelled, _) => ExitCode::Cancelled,
-        (Conclusion::Skipped, _) | (Conclusion::Errored, Some(Reason::NoTests)) => ExitCode::NoTests,
+        (Conclusion::Skipped, _) | (Conclusion::Errored, Some(Reason::NoTests | Reason::TestsMissing)) => {
+            ExitCode::NoTests
+        }
         (Conclusion::Errored, Some(Reason::QueueDeadline)) => ExitCode::QueueDeadline,
         (Conclusion::Errored, Some(Reason::ProjectInvalid)) => ExitCode::Usage,
         (Conclusion::Errored, _) => ExitCode::Infra,

@@ -3,12 +3,15 @@
 //! `passed` needs three witnesses that agree: the runner's exit code, the runner's report, and the tries that were
 //! reported live. Whatever is missing or contradicts makes the attempt `errored`, never `passed`.
 
+mod named;
+
 use std::collections::HashMap;
 
 use crate::model::attempt::Outcome;
 use crate::model::evidence::{Evidence, Exit, Report, ReportedTest, Stop};
 use crate::model::job::{Conclusion, Reason};
 use crate::model::name::TestPath;
+use crate::model::rerun::NamedTest;
 use crate::model::shard::Shard;
 use crate::model::test_result::{Counts, TestOutcome, Try, TryStatus};
 
@@ -74,20 +77,27 @@ impl Judgement {
 
     /// Whether another attempt could end otherwise: infrastructure, not tests or project.
     pub fn is_infrastructure(&self) -> bool {
-        let final_reason = matches!(self.reason, Reason::NoTests | Reason::ProjectInvalid);
+        let final_reason =
+            matches!(self.reason, Reason::NoTests | Reason::TestsMissing | Reason::ProjectInvalid);
         matches!(self.outcome, Outcome::Errored | Outcome::Lost) && !final_reason
     }
 }
 
-/// Judges an attempt of `test`, or of a shard of it, by the agent's `evidence` and the `seen` tries, which the store received while the
+/// What an attempt was asked to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The test file.
+    pub test: &'a TestPath,
+    /// Which of its tests; none for all of them.
+    pub shard: Option<&'a Shard>,
+    /// Of those, the ones that each need a result of their own; empty when whatever there is counts.
+    pub only: &'a [NamedTest],
+}
+
+/// Judges an attempt at what was `asked` by the agent's `evidence` and the `seen` tries, which the store received while the
 /// runner ran. `cancelled` says whether somebody had cancelled the job: the agent's word alone is not enough.
-pub fn judge(
-    test: &TestPath,
-    shard: Option<&Shard>,
-    evidence: &Evidence,
-    seen: &[Try],
-    cancelled: bool,
-) -> Judgement {
+pub fn judge(asked: Asked<'_>, evidence: &Evidence, seen: &[Try], cancelled: bool) -> Judgement {
+    let Asked { test, shard, only } = asked;
     let verdict =
         |outcome, reason, detail: Option<String>, tests| Judgement { outcome, reason, detail, tests };
     let none = Counts::default();
@@ -142,7 +152,7 @@ pub fn judge(
     }
     if tests.is_empty() {
         let nothing = code == 0 && seen.is_empty() && evidence.selected.is_none_or(|selected| selected == 0);
-        return match shard {
+        return match shard.filter(|_| only.is_empty()) {
             Some(shard) if !shard.is_last() && nothing => {
                 let detail = "the runner could select none of the shard's tests: the file's last shard runs what there is of them";
                 verdict(Outcome::Skipped, Reason::NoTests, Some(detail.to_owned()), none)
@@ -162,6 +172,12 @@ pub fn judge(
             "{selected} tests were selected, but the report names {}",
             tests.len()
         ));
+    }
+    if counts.failed == 0
+        && code == 0
+        && let Some(detail) = named::missing(only, tests, seen)
+    {
+        return errored(Reason::TestsMissing, detail);
     }
     match (counts.failed, code) {
         (0, 0) if counts.passed + counts.flaky == 0 => verdict(

@@ -150,6 +150,7 @@ impl Rack {
             run,
             retry_of: None,
             ci: None,
+            rerun: None,
             key: None,
         };
         self.store.submit(now, vec![submission]).await.unwrap().remove(0).unwrap();

@@ -182,7 +182,8 @@ pub async fn retry(
     runs::submit(&app, &member, &headers, same_again(job.clone(), name, labels), Some(&job)).await
 }
 
-fn same_again(job: Job, name: Option<String>, labels: run::Labels) -> NewRun {
+/// What was asked of a job, to be asked again.
+pub fn same_again(job: Job, name: Option<String>, labels: run::Labels) -> NewRun {
     // The wait that was granted is kept as the deadline; what was asked for cannot be more than 30 days.
     let granted = job.queue_deadline.duration_since(job.created_at).as_millis();
     let queue_timeout_ms = u64::try_from(granted).unwrap_or(0).clamp(1_000, 30 * 24 * 3_600 * 1_000);

@@ -42,6 +42,9 @@ impl FromStr for Place {
 /// The tests of a run, one item each, by job in the order of submission. A test's tries are those of its job's last attempt:
 /// what an attempt saw that was lost is no result. A job that came to no verdict has the tests that were seen before it ended,
 /// which count nowhere, or none at all.
+///
+/// A rerun tells of all tests of the full set: after its own come those that it has no result of, from the nearest run before
+/// it that has one, with `carried_from`. A run that was forgotten tells of none; its numbers stay in `tests` and `carried`.
 #[utoipa::path(get, path = "/runs/{id}/tests", tag = "runs", params(PageQuery),
     responses((status = 200, body = Page<TestView>)))]
 pub async fn tests(

@@ -12,6 +12,7 @@ use qgjob_core::api::runs::{CancelByKey, NewJob, NewRun, RunView, RunWithJobs, S
 use qgjob_core::model::job::{self, Conclusion, Job, Status};
 use qgjob_core::model::name::{AppVersionId, IdempotencyKey, LabelKey, LabelValue, OrgId};
 use qgjob_core::model::run;
+use qgjob_core::model::sha256::Sha256;
 use qgjob_core::queue::rollup;
 use qgjob_core::queue::shards::Part;
 use serde::Deserialize;
@@ -25,7 +26,7 @@ use super::page::Window;
 use super::problem::Rejection;
 use super::wait::{self, Versioned, WaitQuery};
 use super::{jobs, split, validate};
-use crate::store::{Accepted, Cancel, JobFilter, RunFilter, Scope, Submission};
+use crate::store::{Accepted, Cancel, JobFilter, Rerun, RunFilter, Scope, Submission};
 
 /// Makes a repeated request one run.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -74,33 +75,65 @@ pub async fn submit(
 ) -> Result<Response, Rejection> {
     member.may_write(&run.org_id)?;
     member.may_ask_for(run.options.priority)?;
-    let now = app.clock.now();
-    validate::run(&run, now)?;
+    validate::run(&run, app.clock.now())?;
     let retry_of = retried.map(|job| job.id);
+    let digest = digest(&(&run, retry_of));
+    // A key that is known leads to the run as it was split then: it stands for the request, not for what comes of it.
+    let parts = split::parts(app, &run, retried).await?;
+    let files = run.tests.iter().zip(parts);
+    let jobs = files.flat_map(|(test, parts)| parts.into_iter().map(move |part| (test.clone(), part)));
+    let (tests, parts) = jobs.unzip();
+    let order = Order { run: NewRun { tests, ..run }, parts, retry_of, rerun: None, digest };
+    make(app, member, headers, order).await
+}
+
+/// A run to be made, as it will be.
+pub struct Order {
+    /// What was asked for, validated, with a test for each job.
+    pub run: NewRun,
+    /// Each job's part of its test's file.
+    pub parts: Vec<Part>,
+    /// The job that it retries.
+    pub retry_of: Option<job::Id>,
+    /// What it is made from, if it is a rerun.
+    pub rerun: Option<Rerun>,
+    /// Of the request: the same for the same.
+    pub digest: Sha256,
+}
+
+/// Makes a run for a member who may, under the key of the request if that has one.
+///
+/// # Errors
+/// `idempotency_key_reused`, `not_uploaded`, or what is wrong with the key.
+pub async fn make(
+    app: &App,
+    member: &Member,
+    headers: &HeaderMap,
+    order: Order,
+) -> Result<Response, Rejection> {
+    let now = app.clock.now();
     let key = match headers.get(&IDEMPOTENCY_KEY) {
         None => None,
         Some(key) => {
             let text = String::from_utf8_lossy(key.as_bytes());
             let key: IdempotencyKey =
                 text.parse().map_err(|error| Rejection::field("Idempotency-Key", format!("{error}")))?;
-            Some((key, digest(&run, retry_of)))
+            Some((key, order.digest))
         }
     };
     // Ids that count up sort in the order of submission.
     let first = job::Id::new(now, app.clock.random());
-    // A key that is known leads to the run as it was split then: it stands for the request, not for what comes of it.
-    let parts = split::parts(app, &run, retried).await?;
-    let files = run.tests.iter().zip(parts);
-    let jobs = files.flat_map(|(test, parts)| parts.into_iter().map(move |part| (test.clone(), part)));
-    let (tests, (shards, predicted_ms)): (Vec<_>, (Vec<_>, Vec<_>)) =
-        jobs.map(|(test, Part { shard, predicted_ms })| (test, (shard, predicted_ms))).unzip();
+    let job_ids = (0..order.parts.len() as u128).map(|at| job::Id(first.0.wrapping_add(at))).collect();
+    let (shards, predicted_ms) =
+        order.parts.into_iter().map(|Part { shard, predicted_ms }| (shard, predicted_ms)).unzip();
     let submission = Submission {
         run_id: run::Id::new(now, app.clock.random()),
-        job_ids: (0..tests.len() as u128).map(|at| job::Id(first.0.wrapping_add(at))).collect(),
+        job_ids,
         predicted_ms,
         shards,
-        run: NewRun { tests, ..run },
-        retry_of,
+        run: order.run,
+        retry_of: order.retry_of,
+        rerun: order.rerun,
         ci: member.token.ci.as_ref().map(|grant| (member.token.id, grant.run.clone())),
         key,
     };
@@ -122,9 +155,10 @@ pub async fn submit(
     Ok((StatusCode::CREATED, extra, Json(submitted(accepted))).into_response())
 }
 
-fn digest(run: &NewRun, retry_of: Option<job::Id>) -> qgjob_core::model::sha256::Sha256 {
-    let text = serde_json::to_vec(&(run, retry_of)).expect("a request is plain data");
-    qgjob_core::model::sha256::Sha256(sha2::Sha256::digest(text).into())
+/// The digest of a request.
+pub fn digest(request: &impl serde::Serialize) -> Sha256 {
+    let text = serde_json::to_vec(request).expect("a request is plain data");
+    Sha256(sha2::Sha256::digest(text).into())
 }
 
 fn submitted(accepted: Accepted) -> Submitted {
@@ -169,6 +203,10 @@ pub struct RunsQuery {
     pub app_version_id: Option<AppVersionId>,
     /// Only with this label: `branch=main`.
     pub label: Option<String>,
+    /// Only the one that this idempotency key made, as long as the key is remembered (7 days). Needs `org_id`, unless the
+    /// token is of one org.
+    #[param(value_type = Option<String>)]
+    pub idempotency_key: Option<IdempotencyKey>,
     /// Where the page before ended.
     pub cursor: Option<String>,
     /// Items per page: 1 to 200, 50 by default.
@@ -184,7 +222,15 @@ pub async fn list(
     Query(query): Query<RunsQuery>,
 ) -> Result<(HeaderMap, Json<Page<RunView>>), Rejection> {
     let label = query.label.as_deref().map(label).transpose()?;
+    let key = match (query.idempotency_key, &query.org_id, &member.scope) {
+        (None, ..) => None,
+        (Some(key), Some(org), _) | (Some(key), None, Scope::Org(org)) => Some((org.clone(), key)),
+        (Some(_), None, Scope::All) => {
+            return Err(Rejection::field("org_id", "a key is one org's: say whose"));
+        }
+    };
     let filter = RunFilter {
+        key,
         org_id: query.org_id,
         status: query.status,
         conclusion: query.conclusion,
@@ -251,7 +297,11 @@ async fn read(app: App, scope: Arc<Scope>, id: run::Id) -> Result<Versioned<RunW
     Ok(Versioned { version, etag, body: RunWithJobs { run: view(&app, run, installs).await?, job_list } })
 }
 
-async fn find(
+/// The run and what was done about its app.
+///
+/// # Errors
+/// `not_found`.
+pub async fn find(
     app: &App,
     scope: &Scope,
     id: run::Id,

@@ -14,6 +14,7 @@ mod passing_time;
 mod predicting;
 mod reading;
 mod recording;
+mod rerunning;
 mod results;
 mod submitting;
 pub mod walk;
@@ -78,5 +79,8 @@ properties! {
     recording: the_newest_run_that_tells_of_the_whole_file_counts a_record_is_of_its_app_and_its_org
         what_a_shard_took_is_told_as_such a_job_keeps_its_shard;
     results: a_run_tells_the_tests_of_the_attempts_that_count a_run_tells_its_files_in_pages;
+    rerunning: a_rerun_begins_with_the_totals_of_the_run_before new_results_take_the_place_of_old_ones
+        a_rerun_without_a_verdict_keeps_its_totals a_job_without_a_verdict_is_repeated_whole a_rerun_outlives_the_run_before
+        a_rerun_tells_of_all_tests_of_the_full_set some_tests_of_a_file_are_no_record_of_it a_key_finds_its_run;
     events: they_are_told_in_order_and_once what_failed_is_not_told;
 }

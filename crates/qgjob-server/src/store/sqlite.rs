@@ -13,6 +13,7 @@ mod migrate;
 mod read;
 mod reads;
 mod recorded;
+mod reruns;
 mod results;
 mod retention;
 mod rows;
@@ -62,7 +63,7 @@ use self::writer::{Command, Writer};
 use super::{
     Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Forgotten, Gauges, GroupRow,
     JobFacts, JobFilter, Listed, Login, PhaseChange, Report, Result, Rules, RunFilter, RunningJob, Scope,
-    Seen, SeenReply, Store, Submission, Swept, WaitingJob,
+    Seen, SeenReply, Store, Submission, Swept, Unpassed, WaitingJob,
 };
 
 /// Commands that may wait for the writer before callers have to wait to hand theirs over.
@@ -412,6 +413,10 @@ impl Store for Sqlite {
             })
         };
         self.reads.run(read).await
+    }
+
+    async fn unpassed(&self, run: run::Id) -> Result<Vec<Unpassed>> {
+        self.reads.run(move |c| reruns::unpassed(c, run)).await
     }
 
     async fn job(&self, scope: &Scope, id: job::Id) -> Result<Option<(Job, JobFacts)>> {

@@ -15,6 +15,7 @@ mod openapi;
 mod predictions;
 mod quotas;
 mod reads;
+mod reruns;
 mod shards;
 mod stop;
 mod streams;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use qgjob_core::model::job;
-use qgjob_core::model::test_result::Counts;
 
 use super::{JobReport, Report, SCHEMA};
 use crate::client::watch::Subject;
@@ -49,17 +48,10 @@ impl Report {
                 jobs[*at].artifacts.push(artifact);
             }
         }
-        let totals = jobs.iter().map(|job| job.job.job.tests).fold(Counts::default(), sum);
+        let totals = match (only_job, jobs.first()) {
+            (Some(_), job) => job.map(|job| job.job.job.tests).unwrap_or_default(),
+            (None, _) => view.run.run.tests,
+        };
         Ok(Self { schema: SCHEMA.to_owned(), made_at: now, run: view.run, only_job, totals, jobs, carried })
-    }
-}
-
-fn sum(a: Counts, b: Counts) -> Counts {
-    Counts {
-        total: a.total + b.total,
-        passed: a.passed + b.passed,
-        failed: a.failed + b.failed,
-        flaky: a.flaky + b.flaky,
-        skipped: a.skipped + b.skipped,
     }
 }

@@ -15,6 +15,7 @@ fn a_try(title: &[&str], unit: Option<u32>, retry: u32, duration_ms: u64) -> Try
         line: 1,
         retry,
         status: TryStatus::Passed,
+        by_suite: None,
         outcome: TestOutcome::Expected,
         duration_ms,
         error: None,

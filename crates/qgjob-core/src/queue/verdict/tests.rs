@@ -1,10 +1,22 @@
 //! Witnesses that agree, and every way in which they may not.
 
+use std::sync::LazyLock;
+
 use super::*;
 use crate::model::evidence::Fault;
 
-fn file() -> TestPath {
-    "tests/a.spec.js".parse().unwrap()
+static FILE: LazyLock<TestPath> = LazyLock::new(|| "tests/a.spec.js".parse().unwrap());
+
+fn file() -> &'static TestPath {
+    &FILE
+}
+
+fn whole() -> Asked<'static> {
+    Asked { test: file(), shard: None, only: &[] }
+}
+
+fn of_shard(shard: &Shard) -> Asked<'_> {
+    Asked { shard: Some(shard), ..whole() }
 }
 
 fn live(id: &str, retry: u32, status: TryStatus, outcome: TestOutcome) -> Try {
@@ -17,6 +29,7 @@ fn live(id: &str, retry: u32, status: TryStatus, outcome: TestOutcome) -> Try {
         line: 1,
         retry,
         status,
+        by_suite: None,
         outcome,
         duration_ms: 1,
         error: (status == TryStatus::Failed).then(|| "expected 1\nreceived 2".to_owned()),
@@ -41,7 +54,7 @@ fn passing() -> (Evidence, Vec<Try>) {
 fn three_witnesses_that_agree_make_a_pass() {
     let (e, seen) = passing();
     for selected in [None, Some(1)] {
-        let judged = judge(&file(), None, &Evidence { selected, ..e.clone() }, &seen, false);
+        let judged = judge(whole(), &Evidence { selected, ..e.clone() }, &seen, false);
         assert_eq!((judged.outcome, judged.reason), (Outcome::Passed, Reason::TestsPassed));
         assert_eq!(judged.tests, Counts { total: 1, passed: 1, ..Counts::default() });
     }
@@ -50,7 +63,7 @@ fn three_witnesses_that_agree_make_a_pass() {
 #[test]
 fn a_failure_is_a_failure_and_names_the_test() {
     let e = evidence(1, vec![reported("1", TestOutcome::Unexpected, 1)]);
-    let judged = judge(&file(), None, &e, &[live("1", 0, TryStatus::Failed, TestOutcome::Unexpected)], false);
+    let judged = judge(whole(), &e, &[live("1", 0, TryStatus::Failed, TestOutcome::Unexpected)], false);
     assert_eq!((judged.outcome, judged.reason), (Outcome::Failed, Reason::TestsFailed));
     assert_eq!(judged.detail.as_deref(), Some("test 1: expected 1"));
 }
@@ -62,14 +75,14 @@ fn a_test_that_passes_on_a_retry_is_flaky_and_passes() {
         live("1", 0, TryStatus::Failed, TestOutcome::Unexpected),
         live("1", 1, TryStatus::Passed, TestOutcome::Flaky),
     ];
-    let judged = judge(&file(), None, &e, &seen, false);
+    let judged = judge(whole(), &e, &seen, false);
     assert_eq!((judged.outcome, judged.tests.flaky), (Outcome::Passed, 1));
 }
 
 #[test]
 fn a_file_that_skips_everything_is_skipped_not_passed() {
     let e = evidence(0, vec![reported("1", TestOutcome::Skipped, 1)]);
-    let judged = judge(&file(), None, &e, &[live("1", 0, TryStatus::Skipped, TestOutcome::Skipped)], false);
+    let judged = judge(whole(), &e, &[live("1", 0, TryStatus::Skipped, TestOutcome::Skipped)], false);
     assert_eq!(judged.outcome, Outcome::Skipped);
 }
 
@@ -262,7 +275,7 @@ fn nothing_that_contradicts_passes() {
     ];
     assert!(broken.len() >= 27, "{}", broken.len());
     for (name, evidence, seen, reason) in broken {
-        let judged = judge(&file(), None, &evidence, &seen, false);
+        let judged = judge(whole(), &evidence, &seen, false);
         assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, reason), "{name}: {judged:?}");
     }
 }
@@ -273,7 +286,7 @@ fn no_tests_and_load_errors_are_told_apart() {
         report: Report::Read { tests: vec![], errors: vec![error.to_owned()] },
         ..evidence(1, vec![])
     };
-    let none = judge(&file(), None, &with("Error: No tests found"), &[], false);
+    let none = judge(whole(), &with("Error: No tests found"), &[], false);
     assert_eq!(
         (none.outcome, none.reason, none.is_infrastructure()),
         (Outcome::Errored, Reason::NoTests, false)
@@ -281,7 +294,7 @@ fn no_tests_and_load_errors_are_told_apart() {
     let both = ["Error: No tests found".to_owned(), "SyntaxError: Unexpected token".to_owned()];
     let syntax =
         Evidence { report: Report::Read { tests: vec![], errors: both.to_vec() }, ..evidence(1, vec![]) };
-    let syntax = judge(&file(), None, &syntax, &[], false);
+    let syntax = judge(whole(), &syntax, &[], false);
     assert_eq!((syntax.outcome, syntax.reason), (Outcome::Failed, Reason::LoadError));
     assert_eq!(syntax.detail.as_deref(), Some("SyntaxError: Unexpected token"));
 }
@@ -290,7 +303,7 @@ fn no_tests_and_load_errors_are_told_apart() {
 fn a_shard_whose_tests_are_gone_is_skipped_and_the_last_one_is_not() {
     let shard = |index| Shard { index, of: 2, tests: vec![vec!["test 1".to_owned()]] };
     let nothing = evidence(0, vec![]);
-    let first = judge(&file(), Some(&shard(1)), &nothing, &[], false);
+    let first = judge(of_shard(&shard(1)), &nothing, &[], false);
     assert_eq!((first.outcome, first.reason), (Outcome::Skipped, Reason::NoTests));
     assert!(!first.is_infrastructure() && first.tests == Counts::default());
     // Whatever else a runner without results says, it is no skip.
@@ -304,14 +317,57 @@ fn a_shard_whose_tests_are_gone_is_skipped_and_the_last_one_is_not() {
         (shard(1), &Evidence { selected: Some(2), ..nothing.clone() }, &[]),
         (shard(1), &Evidence { report: Report::Missing, ..nothing.clone() }, &[]),
     ] {
-        let judged = judge(&file(), Some(&shard), evidence, seen, false);
+        let judged = judge(of_shard(&shard), evidence, seen, false);
         assert_eq!(judged.outcome, Outcome::Errored, "{shard} {evidence:?}: {judged:?}");
     }
     let (good, seen) = passing();
-    assert_eq!(judge(&file(), Some(&shard(1)), &good, &seen, false).outcome, Outcome::Passed);
+    assert_eq!(judge(of_shard(&shard(1)), &good, &seen, false).outcome, Outcome::Passed);
     let errors = Report::Read { tests: vec![], errors: vec!["SyntaxError: no".to_owned()] };
     let broken = Evidence { report: errors, ..evidence(1, vec![]) };
-    assert_eq!(judge(&file(), Some(&shard(1)), &broken, &[], false).outcome, Outcome::Failed);
+    assert_eq!(judge(of_shard(&shard(1)), &broken, &[], false).outcome, Outcome::Failed);
+}
+
+#[test]
+fn a_repeat_passes_only_if_what_it_names_passes() {
+    let named = |id: &str, failed| NamedTest {
+        test_id: id.to_owned(),
+        title: vec![format!("test {id}")],
+        unit: Some(1),
+        line: 1,
+        failed,
+    };
+    let judged = |only: &[NamedTest], evidence: &Evidence, seen: &[Try]| {
+        let judged = judge(Asked { only, ..whole() }, evidence, seen, false);
+        (judged.outcome, judged.reason)
+    };
+    let (good, seen) = passing();
+    let gone = (Outcome::Errored, Reason::TestsMissing);
+    assert_eq!(judged(&[named("1", true)], &good, &seen), (Outcome::Passed, Reason::TestsPassed));
+    assert_eq!(judged(&[named("2", true)], &good, &seen), gone);
+    assert_eq!(judged(&[named("1", true), named("2", false)], &good, &seen), gone);
+    let skipped = evidence(0, vec![reported("1", TestOutcome::Skipped, 1)]);
+    let seen_skipped = [live("1", 0, TryStatus::Skipped, TestOutcome::Skipped)];
+    assert_eq!(judged(&[named("1", true)], &skipped, &seen_skipped), gone);
+    assert_eq!(
+        judged(&[named("1", false)], &skipped, &seen_skipped),
+        (Outcome::Skipped, Reason::TestsSkipped)
+    );
+    // One more that passes does not make up for it.
+    let both =
+        evidence(0, vec![reported("1", TestOutcome::Skipped, 1), reported("2", TestOutcome::Expected, 1)]);
+    let seen_both = [seen_skipped[0].clone(), live("2", 0, TryStatus::Passed, TestOutcome::Expected)];
+    assert_eq!(judged(&[named("1", true)], &both, &seen_both), gone);
+    // What fails fails, whether it is named or not, and a report without tests is no pass.
+    let bad = evidence(1, vec![reported("3", TestOutcome::Unexpected, 1)]);
+    let seen_bad = [live("3", 0, TryStatus::Failed, TestOutcome::Unexpected)];
+    assert_eq!(judged(&[named("1", true)], &bad, &seen_bad), (Outcome::Failed, Reason::TestsFailed));
+    let shard = Shard { index: 1, of: 2, tests: vec![] };
+    let only = [named("1", true)];
+    let asked = Asked { only: &only, ..of_shard(&shard) };
+    let nothing = judge(asked, &evidence(0, vec![]), &[], false);
+    assert_eq!((nothing.outcome, nothing.reason), (Outcome::Errored, Reason::NoTests));
+    let missing = judge(Asked { only: &only, ..whole() }, &both, &seen_both, false);
+    assert!(!missing.is_infrastructure() && missing.tests == Counts::default(), "{missing:?}");
 }
 
 #[test]
@@ -322,14 +378,14 @@ fn cancel_wins_over_whatever_else_was_seen() {
         fault: Some(Fault { reason: Reason::DeviceFault, detail: "gone".to_owned() }),
         ..good
     };
-    assert_eq!(judge(&file(), None, &e, &seen, true).outcome, Outcome::Cancelled);
+    assert_eq!(judge(whole(), &e, &seen, true).outcome, Outcome::Cancelled);
 }
 
 #[test]
 fn an_agent_cannot_cancel() {
     let (good, seen) = passing();
     let e = Evidence { stopped: Some(Stop::Cancelled), ..good };
-    let judged = judge(&file(), None, &e, &seen, false);
+    let judged = judge(whole(), &e, &seen, false);
     assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, Reason::AgentFault));
     assert!(judged.is_infrastructure() && judged.tests == Counts::default());
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::{Conclusion, Status};
+use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::{attempt, device, job, run};
 
 use super::world::all_events;
@@ -114,6 +115,18 @@ async fn check_runs(store: &dyn Store, ended: &HashMap<run::Id, Conclusion>) {
             flaky: count(&|job| job.conclusion == Some(Conclusion::Passed) && job.tests.flaky > 0),
         };
         assert_eq!(run.jobs, counts, "a run counts its jobs");
+        let own = jobs.iter().fold(Counts::default(), |sum, (job, _)| sum.plus(job.tests));
+        match run.rerun_of {
+            None => assert_eq!((run.tests, run.carried), (own, Counts::default()), "a run counts its tests"),
+            Some(_) => {
+                let rest = run.tests.minus(run.carried);
+                assert_eq!(
+                    rest.plus(run.carried),
+                    run.tests,
+                    "what is carried is among the tests of a rerun"
+                );
+            }
+        }
         assert_eq!(run.status, qgjob_core::queue::rollup::status(&counts));
         assert_eq!(run.conclusion, qgjob_core::queue::rollup::conclusion(&counts));
         assert_eq!(run.conclusion, ended.get(&run.id).copied(), "the end of a run is told");

@@ -130,7 +130,17 @@ impl World {
         let job_ids = run.tests.iter().map(|_| job::Id::new(self.now, self.draw())).collect();
         let predicted_ms = run.tests.iter().map(|_| 60_000).collect();
         let shards = vec![None; run.tests.len()];
-        Submission { run_id, job_ids, predicted_ms, shards, run, retry_of: None, ci: None, key: None }
+        Submission {
+            run_id,
+            job_ids,
+            predicted_ms,
+            shards,
+            run,
+            retry_of: None,
+            rerun: None,
+            ci: None,
+            key: None,
+        }
     }
 
     pub async fn try_submit(&self, submission: Submission) -> Answer<Accepted> {
@@ -356,6 +366,7 @@ pub fn a_try(lease: &Lease, status: TryStatus, outcome: TestOutcome) -> Try {
         line: 1,
         retry: 0,
         status,
+        by_suite: None,
         outcome,
         duration_ms: 5,
         error: None,

@@ -7,12 +7,14 @@ use qgjob_core::api::agents::{Held, HeldReply, Order};
 use qgjob_core::model::artifact::Artifact;
 use qgjob_core::model::attempt::{self, Epoch, InstallAction, Phase, Took};
 use qgjob_core::model::event::Fact;
+use qgjob_core::model::evidence;
 use qgjob_core::model::job::{self, Conclusion, Status};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::test_result::{Counts, Try};
 use qgjob_core::model::{agent, device, run};
 use qgjob_core::queue::lifecycle::Command;
-use qgjob_core::queue::verdict::{self, Judgement};
+use qgjob_core::queue::reruns::{self, Settled};
+use qgjob_core::queue::verdict::{self, Asked, Judgement};
 use rusqlite::Row;
 
 use super::agents;
@@ -198,27 +200,43 @@ pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Finish>) -
     let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
     let seen: Vec<Try> = tx.all(sql, [Bin(attempt.id.0)], |row| json(row, "body"))?;
     let cancelled = job.state.conclusion == Some(Conclusion::Cancelled);
-    let judgement = verdict::judge(&job.test, job.shard.as_ref(), evidence, &seen, cancelled);
+    let only = job.rerun.as_ref().map_or(&[][..], |kept| &kept.rerun.tests);
+    let asked = Asked { test: &job.test, shard: job.shard.as_ref(), only };
+    let judgement = verdict::judge(asked, evidence, &seen, cancelled);
     if attempt.ended.is_some() || attempt.epoch != report.epoch {
         let fact = Fact::StaleReport { attempt_id: attempt.id, claimed: judgement.outcome };
         tx.tell(now, job.about(), fact);
         return Ok(Err(Refusal::LeaseLost { epoch: report.epoch }));
     }
-    let conclusion = end(tx, now, &attempt, &job, &judgement, Some(report.agent_id), *random)?;
+    let settled = match (&job.rerun, &evidence.report) {
+        (Some(kept), evidence::Report::Read { tests, .. }) => reruns::settle(kept, &judgement, tests, &seen),
+        _ => None,
+    };
+    let how = How { judgement: &judgement, settled, by: Some(report.agent_id) };
+    let conclusion = end(tx, now, &attempt, &job, how, *random)?;
     Ok(Ok(Finished { judgement, conclusion }))
 }
 
+/// How an attempt ends.
+struct How<'a> {
+    judgement: &'a Judgement,
+    /// What the tests of a job of a rerun have come to.
+    settled: Option<Settled>,
+    /// The agent, if that ended it, and not the server.
+    by: Option<agent::Id>,
+}
+
 /// Ends a live attempt, which frees its device, and lets the rules decide about the job if the attempt holds it.
-/// Answers the job's conclusion, if it has one now. `by` is the agent, if that ended it, and not the server.
+/// Answers the job's conclusion, if it has one now.
 fn end(
     tx: &mut Tx<'_>,
     now: Timestamp,
     attempt: &Attempt,
     job: &Job,
-    judgement: &Judgement,
-    by: Option<agent::Id>,
+    how: How<'_>,
     random: u128,
 ) -> Verb<Option<Conclusion>> {
+    let How { judgement, settled, by } = how;
     let Judgement { outcome, reason, detail, tests } = judgement;
     let fact = Fact::AttemptEnded {
         attempt_id: attempt.id,
@@ -230,7 +248,7 @@ fn end(
     };
     tx.tell(now, job.about(), fact);
     let concluded = if job.is_held_by(attempt.id) {
-        let because = Because { reason: Some(*reason), detail: detail.clone(), tests: *tests };
+        let because = Because { reason: Some(*reason), detail: detail.clone(), tests: *tests, settled };
         let command = Command::End { judgement, device: attempt.device_id };
         jobs::answer(tx, now, job, command, because, random)?
     } else {
@@ -271,8 +289,7 @@ fn took(tx: &Tx<'_>, now: Timestamp, attempt: &Attempt, job: &Job) -> Verb<Took>
         _ => None,
     };
     let whole_ms = between_ms(attempt.started_at, now);
-    let is_shard = job.shard.is_some();
-    Ok(Took::new(job.group_id, job.test.clone(), is_shard, whole_ms, attempt.install, kind))
+    Ok(Took::new(job.group_id, job.test.clone(), !job.is_whole(), whole_ms, attempt.install, kind))
 }
 
 /// Ends live attempts by the server's own judgement. Each draws its own wait from `random`.
@@ -286,7 +303,8 @@ pub(super) fn end_all(
     let mut ended = 0;
     for attempt in attempts {
         let job = jobs::load(tx, attempt.job_id)?;
-        end(tx, now, &attempt, &job, judgement, None, random ^ attempt.id.0)?;
+        let how = How { judgement, settled: None, by: None };
+        end(tx, now, &attempt, &job, how, random ^ attempt.id.0)?;
         ended += 1;
     }
     Ok(ended)

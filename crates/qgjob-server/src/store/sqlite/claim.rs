@@ -9,6 +9,7 @@ use qgjob_core::model::build::Build;
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::{self, Spec};
 use qgjob_core::model::refusal::Refusal;
+use qgjob_core::model::rerun::Rerun;
 use qgjob_core::model::{agent, attempt, device, group};
 use qgjob_core::queue::lifecycle::{self, Change, Command};
 use rusqlite::{Connection, Row};
@@ -69,6 +70,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim) -> Verb<Opti
         bundle_sha256: spec.bundle_sha256,
         test: job.test,
         shard: job.shard,
+        only: job.rerun.map(|kept| kept.rerun.tests).unwrap_or_default(),
         timeout_ms: spec.timeout_ms,
         test_retries: spec.test_retries,
         reset: spec.reset,
@@ -153,7 +155,7 @@ fn start(
 fn select_lease(indexed_by: &str, rest: &str) -> String {
     format!(
         "SELECT a.id, a.epoch, a.device_id, a.number, a.job_id, a.run_id, r.org_id, r.app_version_id, v.build,
-        s.spec, j.test, j.shard FROM attempts a {indexed_by} JOIN jobs j ON j.id = a.job_id JOIN runs r ON r.id = a.run_id
+        s.spec, j.test, j.shard, j.rerun FROM attempts a {indexed_by} JOIN jobs j ON j.id = a.job_id JOIN runs r ON r.id = a.run_id
         JOIN run_specs s ON s.run_id = a.run_id
         JOIN app_versions v ON v.org_id = r.org_id AND v.app_version_id = r.app_version_id {rest}"
     )
@@ -195,6 +197,7 @@ fn read_lease(row: &Row<'_>, lease: Duration) -> rusqlite::Result<Lease> {
         bundle_sha256: spec.bundle_sha256,
         test: word(row, "test")?,
         shard: row.get::<_, Option<Json<_>>>("shard")?.map(|shard| shard.0),
+        only: row.get::<_, Option<Json<Rerun>>>("rerun")?.map(|rerun| rerun.0.tests).unwrap_or_default(),
         timeout_ms: spec.timeout_ms,
         test_retries: spec.test_retries,
         reset: spec.reset,

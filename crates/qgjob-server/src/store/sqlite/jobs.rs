@@ -9,10 +9,12 @@ use qgjob_core::model::shard::Shard;
 use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::{attempt, group};
 use qgjob_core::queue::lifecycle::{self, Change, Command};
+use qgjob_core::queue::reruns::{Kept, Settled};
 use qgjob_core::queue::retry::Budget;
 use qgjob_core::queue::rollup;
 use rusqlite::Row;
 
+use super::reruns;
 use super::rows::{At, Bin, Ids, Json, Word};
 use super::transaction::{About, Stop, Tx, Verb, not_found};
 
@@ -31,6 +33,7 @@ pub(super) struct Job {
     pub attempts: u32,
     pub attempt_id: Option<attempt::Id>,
     pub promoted_at: Option<Timestamp>,
+    pub rerun: Option<Kept>,
 }
 
 /// Why a change happens, beyond what the rules say.
@@ -39,6 +42,8 @@ pub(super) struct Because {
     pub reason: Option<Reason>,
     pub detail: Option<String>,
     pub tests: Counts,
+    /// What the tests of a job of a rerun have come to by this.
+    pub settled: Option<Settled>,
 }
 
 impl Job {
@@ -50,10 +55,15 @@ impl Job {
     pub(super) fn is_held_by(&self, attempt: attempt::Id) -> bool {
         self.state.status == Status::Running && self.attempt_id == Some(attempt)
     }
+
+    /// Whether it runs all tests of its file, so that it tells of all.
+    pub(super) fn is_whole(&self) -> bool {
+        self.shard.is_none() && self.rerun.as_ref().is_none_or(|kept| kept.rerun.tests.is_empty())
+    }
 }
 
 const COLUMNS: &str = "id, run_id, org_id, group_id, test, priority, status, conclusion, infra_faults, infra_retries, avoid, \
-     attempts, attempt_id, predicted_ms, promoted_at, shard";
+     attempts, attempt_id, predicted_ms, promoted_at, shard, rerun";
 
 /// Reads [`COLUMNS`] by their place: looking up a name costs as much as reading the value.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -78,6 +88,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         predicted_ms: row.get(13)?,
         promoted_at: row.get::<_, Option<At>>(14)?.map(|at| at.0),
         shard: row.get::<_, Option<Json<_>>>(15)?.map(|shard| shard.0),
+        rerun: row.get::<_, Option<Json<_>>>(16)?.map(|kept| kept.0),
     })
 }
 
@@ -152,7 +163,7 @@ fn queue(
         predicted_ms: job.predicted_ms,
     };
     tx.tell(now, job.about(), fact);
-    count(tx, now, job, |jobs| {
+    count(tx, now, job, Totals::default(), |jobs| {
         *place(jobs, job.state.status) -= 1;
         jobs.queued += 1;
     })
@@ -168,14 +179,23 @@ fn complete(
 ) -> Verb<()> {
     let sql = "UPDATE jobs SET status = 'completed', conclusion = ?2, reason = ?3, detail = ?4, phase = NULL,
         finished_at = ?5, passed = ?6, failed = ?7, flaky = ?8, skipped = ?9, version = version + 1 WHERE id = ?1";
-    let Because { detail, tests, .. } = because;
+    let Because { detail, tests, settled, .. } = because;
     let (id, at) = (Bin(job.id.0), At(now));
     let (ended, why) = (Word(conclusion), Word(reason));
     tx.change(sql, (id, ended, why, &detail, at, tests.passed, tests.failed, tests.flaky, tests.skipped))?;
     let from = job.state.status;
     let fact = Fact::JobCompleted { group_id: job.group_id, from, conclusion, reason, detail, tests };
     tx.tell(now, job.about(), fact);
-    count(tx, now, job, |jobs| {
+    let totals = match (&job.rerun, settled) {
+        (None, _) => Totals { more: tests, less: Counts::default() },
+        (Some(_), None) => Totals::default(),
+        (Some(before), Some(Settled { kept, uncarried })) => {
+            tx.change("UPDATE jobs SET rerun = ?2 WHERE id = ?1", (Bin(job.id.0), Json(&kept)))?;
+            reruns::uncarry(tx, job.run_id, uncarried)?;
+            Totals { more: kept.had, less: before.had }
+        }
+    };
+    count(tx, now, job, totals, |jobs| {
         *place(jobs, from) -= 1;
         *match conclusion {
             Conclusion::Passed => &mut jobs.passed,
@@ -203,14 +223,27 @@ fn place(jobs: &mut JobCounts, status: Status) -> &mut u32 {
 
 /// A claim: the job moves from queued to running.
 pub(super) fn count_start(tx: &mut Tx<'_>, now: Timestamp, job: &Job) -> Verb<()> {
-    count(tx, now, job, |jobs| {
+    count(tx, now, job, Totals::default(), |jobs| {
         jobs.queued -= 1;
         jobs.running += 1;
     })
 }
 
+/// What changes in the totals of a run's tests.
+#[derive(Debug, Default)]
+struct Totals {
+    more: Counts,
+    less: Counts,
+}
+
 /// Changes the run's counts, and concludes the run when its last job is over.
-fn count(tx: &mut Tx<'_>, now: Timestamp, job: &Job, change: impl FnOnce(&mut JobCounts)) -> Verb<()> {
+fn count(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    job: &Job,
+    totals: Totals,
+    change: impl FnOnce(&mut JobCounts),
+) -> Verb<()> {
     let sql = "SELECT total, scheduled, queued, running, passed, failed, errored, timed_out, cancelled, skipped, flaky
         FROM runs WHERE id = ?1";
     let found = tx.first(sql, [Bin(job.run_id.0)], |row| {
@@ -233,7 +266,10 @@ fn count(tx: &mut Tx<'_>, now: Timestamp, job: &Job, change: impl FnOnce(&mut Jo
     let (status, conclusion) = (rollup::status(&jobs), rollup::conclusion(&jobs));
     let sql = "UPDATE runs SET status = ?2, conclusion = ?3, finished_at = ?4, scheduled = ?5, queued = ?6, running = ?7,
         passed = ?8, failed = ?9, errored = ?10, timed_out = ?11, cancelled = ?12, skipped = ?13, flaky = ?14,
-        version = version + 1 WHERE id = ?1";
+        tests_passed = tests_passed + ?15, tests_failed = tests_failed + ?16, tests_flaky = tests_flaky + ?17,
+        tests_skipped = tests_skipped + ?18, version = version + 1 WHERE id = ?1";
+    let Totals { more, less } = totals;
+    let gained = |more: u32, less: u32| i64::from(more) - i64::from(less);
     let finished = conclusion.map(|_| At(now));
     tx.change(
         sql,
@@ -252,6 +288,10 @@ fn count(tx: &mut Tx<'_>, now: Timestamp, job: &Job, change: impl FnOnce(&mut Jo
             jobs.cancelled,
             jobs.skipped,
             jobs.flaky,
+            gained(more.passed, less.passed),
+            gained(more.failed, less.failed),
+            gained(more.flaky, less.flaky),
+            gained(more.skipped, less.skipped),
         ],
     )?;
     let Some(conclusion) = conclusion else { return Ok(()) };

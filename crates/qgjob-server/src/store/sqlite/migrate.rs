@@ -16,6 +16,7 @@ pub(super) const ALL: &[&str] = &[
     include_str!("../../../migrations/sqlite/0007_quarantines.sql"),
     include_str!("../../../migrations/sqlite/0008_shards.sql"),
     include_str!("../../../migrations/sqlite/0009_logins.sql"),
+    include_str!("../../../migrations/sqlite/0010_reruns.sql"),
 ];
 
 /// Applies those of `migrations` that the database does not have.

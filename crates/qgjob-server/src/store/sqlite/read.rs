@@ -85,6 +85,11 @@ pub(super) fn runs(
         wanted
             .and("EXISTS (SELECT 1 FROM json_each(s.labels) l WHERE json_array(l.key, l.value) = ?)", label);
     }
+    if let Some((org, key)) = &filter.key {
+        let one = "r.id = (SELECT run_id FROM idempotency_keys WHERE org_id = ? AND key = ?)";
+        wanted.and(one, Word(org));
+        wanted.params.push(Box::new(Word(key)));
+    }
     wanted.and_if("r.id < ?", before.map(|id| Bin(id.0)));
     wanted.query(c, rows::RUN, &format!("ORDER BY r.id DESC LIMIT {limit}"), rows::run)
 }
@@ -283,7 +288,7 @@ pub(super) fn running_jobs(c: &Connection) -> rusqlite::Result<Vec<RunningJob>> 
 /// The newest attempts are looked at, and no more than those, however few of them came to a verdict.
 pub(super) fn history(c: &Connection, newest: u32) -> rusqlite::Result<Vec<(OrgId, Took)>> {
     let sql = "SELECT j.org_id, j.group_id, j.test, a.outcome, a.started_at, a.ended_at, a.install_action, a.install_ms,
-        d.kind, j.shard IS NOT NULL FROM attempts a CROSS JOIN jobs j ON j.id = a.job_id
+        d.kind, j.shard IS NOT NULL OR json_extract(j.rerun, '$.tests') IS NOT NULL FROM attempts a CROSS JOIN jobs j ON j.id = a.job_id
         LEFT JOIN devices d ON d.id = a.device_id AND a.install_action <> 'avoided' ORDER BY a.id DESC LIMIT ?1";
     let found = all(c, sql, [newest], |row| {
         let outcome: Option<Word<Outcome>> = row.get(3)?;

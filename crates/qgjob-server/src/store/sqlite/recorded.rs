@@ -18,6 +18,8 @@ const MOST_JOBS: u64 = 20_000;
 /// A job of a file.
 struct Ran {
     shard: Option<Shard>,
+    /// Whether it ran tests of a rerun alone.
+    is_part: bool,
     attempt_id: Option<Bin>,
     outcome: Option<Outcome>,
     reason: Option<Reason>,
@@ -26,11 +28,12 @@ struct Ran {
 impl Ran {
     /// Whether its tries are those of all its tests.
     fn is_told(&self) -> bool {
-        match self.outcome {
-            Some(Outcome::Passed | Outcome::Failed | Outcome::Skipped) => true,
-            Some(Outcome::Errored) => self.reason == Some(Reason::NoTests),
-            _ => false,
-        }
+        !self.is_part
+            && match self.outcome {
+                Some(Outcome::Passed | Outcome::Failed | Outcome::Skipped) => true,
+                Some(Outcome::Errored) => self.reason == Some(Reason::NoTests),
+                _ => false,
+            }
     }
 }
 
@@ -82,7 +85,7 @@ fn jobs_of(
     total: u64,
     wanted: &HashMap<&TestPath, usize>,
 ) -> rusqlite::Result<HashMap<TestPath, Vec<Ran>>> {
-    let sql = "SELECT j.test, j.shard, j.attempt_id, a.outcome, a.reason FROM jobs j
+    let sql = "SELECT j.test, j.shard, j.attempt_id, a.outcome, a.reason, json_extract(j.rerun, '$.tests') IS NOT NULL FROM jobs j
         LEFT JOIN attempts a ON a.id = j.attempt_id WHERE j.ordinal >= ?1 AND j.ordinal < ?1 + ?2";
     let mut statement = c.prepare_cached(sql)?;
     let mut rows = statement.query((first, total))?;
@@ -94,6 +97,7 @@ fn jobs_of(
         }
         let ran = Ran {
             shard: row.get::<_, Option<Json<_>>>(1)?.map(|shard| shard.0),
+            is_part: row.get(5)?,
             attempt_id: row.get(2)?,
             outcome: row.get::<_, Option<Word<_>>>(3)?.map(|word| word.0),
             reason: row.get::<_, Option<Word<_>>>(4)?.map(|word| word.0),

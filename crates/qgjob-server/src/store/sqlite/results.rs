@@ -1,5 +1,9 @@
 //! What a run's jobs left: their tests and their files, in pages.
 
+mod carried;
+
+use std::collections::{HashSet, VecDeque};
+
 use qgjob_core::api::results::{Seen, TestView};
 use qgjob_core::model::artifact::{self, Artifact};
 use qgjob_core::model::test_result::Try;
@@ -36,18 +40,61 @@ pub(super) fn tests(
     limit: u32,
 ) -> rusqlite::Result<Vec<TestView>> {
     let mut found = Vec::new();
-    for seen in attempts(c, run, after.map(|(job, _)| job))? {
-        let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
-        let tries = all(c, sql, [Bin(seen.attempt_id.0)], |row| json::<Try>(row, "body"))?;
+    let is_own = match after {
+        Some((job, _)) => carried::is_of(c, job, run)?,
+        None => true,
+    };
+    let own = if is_own { attempts(c, run, after.map(|(job, _)| job))? } else { Vec::new() };
+    let mut sources: VecDeque<Source> = own.into_iter().map(Source::own).collect();
+    let mut has_more = true;
+    while found.len() < limit as usize {
+        let Some(source) = sources.pop_front() else {
+            if !std::mem::take(&mut has_more) {
+                break;
+            }
+            sources.extend(carried::sources(c, run, after.filter(|_| !is_own).map(|(job, _)| job))?);
+            continue;
+        };
+        let tests = source.tests(c)?;
         let shown =
             |test: &TestView| after.is_some_and(|(job, seq)| test.job_id == job && test.first_seq() <= seq);
-        found.extend(TestView::of_attempt(&seen, tries).into_iter().filter(|test| !shown(test)));
-        if found.len() >= limit as usize {
-            found.truncate(limit as usize);
-            break;
-        }
+        found.extend(tests.into_iter().filter(|test| !shown(test)));
     }
+    found.truncate(limit as usize);
     Ok(found)
+}
+
+/// An attempt whose tests are told.
+struct Source {
+    seen: Seen,
+    /// The run that it is carried from.
+    carried_from: Option<run::Id>,
+    /// Attempts of later runs whose results take the place of its own.
+    overruled_by: Vec<attempt::Id>,
+}
+
+impl Source {
+    fn own(seen: Seen) -> Self {
+        Self { seen, carried_from: None, overruled_by: Vec::new() }
+    }
+
+    fn tests(&self, c: &Connection) -> rusqlite::Result<Vec<TestView>> {
+        let mut newer = HashSet::new();
+        for attempt in &self.overruled_by {
+            for one in tries(c, *attempt)? {
+                newer.insert(one.title);
+            }
+        }
+        let mut tests = TestView::of_attempt(&self.seen, tries(c, self.seen.attempt_id)?);
+        tests.retain(|test| !newer.contains(&test.title));
+        tests.iter_mut().for_each(|test| test.carried_from = self.carried_from);
+        Ok(tests)
+    }
+}
+
+fn tries(c: &Connection, attempt: attempt::Id) -> rusqlite::Result<Vec<Try>> {
+    let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
+    all(c, sql, [Bin(attempt.0)], |row| json(row, "body"))
 }
 
 pub(super) fn artifacts(

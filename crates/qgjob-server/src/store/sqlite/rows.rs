@@ -171,6 +171,12 @@ pub(super) fn test_counts(row: &Row<'_>) -> rusqlite::Result<Counts> {
     Ok(Counts { total: passed + failed + flaky + skipped, passed, failed, flaky, skipped })
 }
 
+fn run_tests(row: &Row<'_>) -> rusqlite::Result<Counts> {
+    let (passed, failed) = (row.get("tests_passed")?, row.get("tests_failed")?);
+    let (flaky, skipped) = (row.get("tests_flaky")?, row.get("tests_skipped")?);
+    Ok(Counts { total: passed + failed + flaky + skipped, passed, failed, flaky, skipped })
+}
+
 pub(super) fn job_counts(row: &Row<'_>) -> rusqlite::Result<JobCounts> {
     Ok(JobCounts {
         total: row.get("total")?,
@@ -201,9 +207,12 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<(Run, Installs)> {
         idempotency_key: opt_word(row, "idempotency_key")?,
         retry_of: opt_bin(row, "retry_of")?.map(qgjob_core::model::job::Id),
         ci: opt_json(row, "ci")?,
+        rerun_of: opt_bin(row, "rerun_of")?.map(qgjob_core::model::run::Id),
         status: word(row, "status")?,
         conclusion: opt_word(row, "conclusion")?,
         jobs: job_counts(row)?,
+        tests: run_tests(row)?,
+        carried: row.get::<_, Option<Json<_>>>("carried")?.map(|carried| carried.0).unwrap_or_default(),
         created_at: at(row, "created_at")?,
         finished_at: opt_at(row, "finished_at")?,
         version: row.get("version")?,
@@ -231,7 +240,12 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         run_id: qgjob_core::model::run::Id(bin(row, "run_id")?),
         org_id: word(row, "org_id")?,
         app_version_id: word(row, "app_version_id")?,
-        spec: Spec { test, shard: row.get::<_, Option<Json<_>>>("shard")?.map(|shard| shard.0), ..spec },
+        spec: Spec {
+            test,
+            shard: row.get::<_, Option<Json<_>>>("shard")?.map(|shard| shard.0),
+            rerun: row.get::<_, Option<Json<_>>>("rerun")?.map(|rerun| rerun.0),
+            ..spec
+        },
         status: word(row, "status")?,
         conclusion: opt_word(row, "conclusion")?,
         reason: opt_word(row, "reason")?,

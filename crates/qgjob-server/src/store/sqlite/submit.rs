@@ -14,6 +14,7 @@ use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::token;
 use qgjob_core::queue::lifecycle::Command;
+use qgjob_core::queue::reruns::Kept;
 use qgjob_core::queue::rollup;
 
 use super::jobs::{self, Because};
@@ -31,13 +32,16 @@ struct Known {
 }
 
 pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -> Verb<Accepted> {
-    let Submission { run_id, job_ids, predicted_ms, shards, run, retry_of, ci, key } = submission;
+    let Submission { run_id, job_ids, predicted_ms, shards, run, retry_of, rerun, ci, key } = submission;
     let run_id = *run_id;
     if job_ids.is_empty() || [job_ids.len(), predicted_ms.len(), shards.len()] != [run.tests.len(); 3] {
         let (tests, ids) = (run.tests.len(), job_ids.len());
         let (predictions, shards) = (predicted_ms.len(), shards.len());
         let what = format!("{tests} tests, {ids} ids of jobs, {predictions} predictions and {shards} shards");
         return Err(Refusal::Invalid(what).into());
+    }
+    if rerun.as_ref().is_some_and(|rerun| rerun.jobs.len() != run.tests.len()) {
+        return Err(Refusal::Invalid("a rerun says for each job what that repeats".to_owned()).into());
     }
     let known = match key {
         Some((key, _)) => known_key(tx, &run.org_id, key)?,
@@ -63,6 +67,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
     let spec = job::Spec {
         test: run.tests[0].clone(),
         shard: None,
+        rerun: None,
         bundle_sha256: run.bundle_sha256,
         platform: options.platform,
         target: options.target,
@@ -88,9 +93,12 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
         idempotency_key: key.as_ref().map(|(key, _)| key.clone()),
         retry_of: *retry_of,
         ci: ci.as_ref().map(|(_, run)| Box::new(run.clone())),
+        rerun_of: rerun.as_ref().map(|rerun| rerun.of),
         status: rollup::status(&counts),
         conclusion: None,
         jobs: counts,
+        tests: rerun.as_ref().map_or_else(Counts::default, |rerun| rerun.tests),
+        carried: rerun.as_ref().map_or_else(Counts::default, |rerun| rerun.carried),
         created_at: now,
         finished_at: None,
         version: 1,
@@ -100,13 +108,17 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
     let mut jobs = Vec::with_capacity(job_ids.len());
     let numbered = job_ids.iter().zip(first_job..);
     let tests = run.tests.iter().zip(shards);
-    for (((id, ordinal), (test, shard)), predicted_ms) in numbered.zip(tests).zip(predicted_ms) {
+    for (at, (((id, ordinal), (test, shard)), predicted_ms)) in
+        numbered.zip(tests).zip(predicted_ms).enumerate()
+    {
+        let kept = rerun.as_ref().map(|rerun| &rerun.jobs[at]);
+        let repeats = kept.map(|kept| kept.rerun.clone());
         let job = job::Job {
             id: *id,
             run_id,
             org_id: made.org_id.clone(),
             app_version_id: made.app_version_id.clone(),
-            spec: job::Spec { test: test.clone(), shard: shard.clone(), ..spec.clone() },
+            spec: job::Spec { test: test.clone(), shard: shard.clone(), rerun: repeats, ..spec.clone() },
             status,
             conclusion: None,
             reason: None,
@@ -126,7 +138,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, now: Timestamp, submission: &Submission) -
             finished_at: None,
             version: 1,
         };
-        insert_job(tx, now, group_id, ordinal, &job)?;
+        insert_job(tx, now, group_id, ordinal, &job, kept)?;
         jobs.push(job);
     }
     if let Some((key, fingerprint)) = key {
@@ -204,7 +216,8 @@ fn insert_run(
     token: Option<token::Id>,
 ) -> Verb<()> {
     let sql = "INSERT INTO runs (id, org_id, app_version_id, idempotency_key, retry_of, status, total, scheduled, queued,
-        created_at, first_job, token_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        created_at, first_job, token_id, rerun_of, carried, tests_passed, tests_failed, tests_flaky, tests_skipped)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
     let key = run.idempotency_key.as_ref().map(Word);
     let retry_of = run.retry_of.map(|id| Bin(id.0));
     let names = (Word(&run.org_id), Word(&run.app_version_id));
@@ -223,7 +236,13 @@ fn insert_run(
             counts.2,
             At(run.created_at),
             first_job,
-            token.map(|id| Bin(id.0))
+            token.map(|id| Bin(id.0)),
+            run.rerun_of.map(|id| Bin(id.0)),
+            run.rerun_of.map(|_| Json(run.carried)),
+            run.tests.passed,
+            run.tests.failed,
+            run.tests.flaky,
+            run.tests.skipped
         ],
     )?;
     let sql = "INSERT INTO run_specs (run_id, name, labels, spec, ci) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -238,10 +257,11 @@ fn insert_job(
     group_id: group::Id,
     ordinal: u64,
     job: &job::Job,
+    kept: Option<&Kept>,
 ) -> Verb<()> {
     let sql = "INSERT INTO jobs (id, run_id, org_id, group_id, test, priority, infra_retries, status, not_before, queued_at,
-        queue_deadline, created_at, predicted_ms, ordinal, shard)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+        queue_deadline, created_at, predicted_ms, ordinal, shard, rerun)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
     let queued_at = (job.status == Status::Queued).then_some(At(now));
     tx.change(
         sql,
@@ -260,7 +280,8 @@ fn insert_job(
             At(now),
             job.predicted_ms,
             ordinal,
-            job.spec.shard.as_ref().map(Json)
+            job.spec.shard.as_ref().map(Json),
+            kept.map(Json)
         ],
     )?;
     let about = About { org_id: Some(&job.org_id), run_id: Some(job.run_id), job_id: Some(job.id) };

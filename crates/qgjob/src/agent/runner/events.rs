@@ -58,6 +58,9 @@ struct Ended {
     id: String,
     retry: u32,
     status: Status,
+    /// What the suite wants of it.
+    #[serde(default)]
+    expected: Option<Status>,
     outcome: TestOutcome,
     duration_ms: f64,
     #[serde(default)]
@@ -70,7 +73,7 @@ struct Failure {
 }
 
 /// Playwright's words for [`TryStatus`].
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Status {
     Passed,
@@ -154,6 +157,9 @@ impl Events {
             line: test.line,
             retry: ended.retry,
             status: ended.status.into(),
+            by_suite: (ended.status == Status::Skipped)
+                .then(|| ended.expected.map(|word| word == Status::Skipped))
+                .flatten(),
             outcome: ended.outcome,
             duration_ms: ended.duration_ms.max(0.0) as u64,
             error: ended.errors.first().map(|error| ansi::plain(&error.message, MOST_ERROR)),

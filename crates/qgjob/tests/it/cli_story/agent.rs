@@ -209,6 +209,7 @@ fn tries(lease: &Lease, how: Play) -> Vec<Try> {
         line: 3,
         retry,
         status,
+        by_suite: None,
         outcome,
         duration_ms: 1_234,
         error: error.map(str::to_owned),

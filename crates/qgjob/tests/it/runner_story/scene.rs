@@ -15,7 +15,7 @@ use qgjob::bundle;
 use qgjob_core::model::evidence::{Evidence, Stop};
 use qgjob_core::model::selector::{Platform, Target};
 use qgjob_core::model::shard::Shard;
-use qgjob_core::queue::verdict::{Judgement, judge};
+use qgjob_core::queue::verdict::{Asked, Judgement, judge};
 
 /// The example's packages, so that all tests share one installation.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/appwright-demo");
@@ -148,7 +148,8 @@ impl Scene {
             selected: done.selected,
             report: done.report.clone(),
         };
-        judge(&test.parse().unwrap(), shard, &evidence, &done.tries, stopped == Some(Stop::Cancelled))
+        let asked = Asked { test: &test.parse().unwrap(), shard, only: &[] };
+        judge(asked, &evidence, &done.tries, stopped == Some(Stop::Cancelled))
     }
 }
 
