@@ -44,6 +44,7 @@ use selection::Selection;
 pub use artifacts::{ArtifactFile, Limits as ArtifactLimits};
 pub use attempt_dir::AttemptDir;
 pub use projects::{PlaywrightProject, Wish};
+pub use report::understand;
 
 /// How often the events file is looked at.
 const LOOK: Duration = Duration::from_millis(50);

@@ -10,6 +10,7 @@ mod device_bench;
 mod docs;
 mod gateway_story;
 mod main_story;
+mod mutation_story;
 mod pipeline_story;
 mod proxy;
 mod refusal_story;

@@ -17,6 +17,11 @@ const MOST_LINE: usize = 64 << 20;
 const MOST_TRIES: usize = 200_000;
 /// Longest error of a try, as the model says.
 pub(super) const MOST_ERROR: usize = 16 * 1024;
+/// Longest id of a test; Playwright's have 41 characters.
+const MOST_ID: usize = 1024;
+/// Titles of a test, and characters of each: the reporter cuts at as many. Each try has a copy.
+const MOST_TITLES: usize = 64;
+const MOST_TITLE: usize = 2048;
 
 /// A follower of one events file.
 #[derive(Debug)]
@@ -51,6 +56,16 @@ struct Test {
     unit: Option<u32>,
     line: u32,
     project: String,
+}
+
+impl Test {
+    fn cut(mut self) -> Self {
+        self.title.truncate(MOST_TITLES);
+        for title in self.title.iter_mut().filter(|title| title.len() > MOST_TITLE) {
+            *title = title.chars().take(MOST_TITLE).collect();
+        }
+        self
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,6 +147,7 @@ impl Events {
         match serde_json::from_slice(line).ok()? {
             Event::Begin { tests } => {
                 let own = tests.into_iter().filter(|test| test.project == self.project);
+                let own = own.filter(|test| test.id.len() <= MOST_ID).map(Test::cut);
                 self.known = own.map(|test| (test.id.clone(), test)).collect();
                 let total = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
                 self.selected = Some(total);
@@ -244,6 +260,20 @@ mod tests {
         let (one, other) = line.split_at(30);
         assert!(scene.write(one).is_empty());
         assert_eq!(scene.write(other).len(), 1);
+    }
+
+    #[test]
+    fn an_event_that_the_reporter_did_not_write_takes_no_more_room_than_one_that_it_did() {
+        let mut scene = Scene::new();
+        let title = vec!["x".repeat(10_000); 100];
+        let long = "a".repeat(MOST_ID + 1);
+        let test = |id: &str| serde_json::json!({ "id": id, "title": title, "line": 1, "project": "p" });
+        let begin = serde_json::json!({ "event": "begin", "tests": [test("a"), test(&long)] });
+        assert_eq!(scene.write(&format!("{begin}\n")), [Live::Begin { total: 1 }]);
+        assert!(scene.write(&(end(&long, 0, "passed", "expected") + "\n")).is_empty());
+        let told = scene.write(&(end("a", 0, "passed", "expected") + "\n"));
+        let [Live::Try(one)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((one.title.len(), one.title[0].len()), (MOST_TITLES, MOST_TITLE));
     }
 
     #[test]

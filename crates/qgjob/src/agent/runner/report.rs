@@ -16,6 +16,8 @@ use super::{Plan, ansi, artifacts, base64};
 
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_TESTS: usize = 200_000;
+/// Objects and lists: the smallest has 3 bytes in the file and up to 100 in memory. Real reports have one per 90 bytes.
+const MOST_PARTS: usize = 2_000_000;
 const MOST_DEPTH: usize = 64;
 const MOST_ERRORS: usize = 100;
 /// Attachments inside the report that are written to files.
@@ -101,7 +103,7 @@ pub(super) fn read(plan: &Plan) -> Report {
         Ok(None) => return Report::Missing,
         Err(detail) => return Report::Unreadable { detail },
     };
-    let (report, inline) = understand(&text, &plan.setting.workspace, &plan.project.name);
+    let (report, inline) = parse(&text, &plan.setting.workspace, &plan.project.name);
     for (number, attachment) in inline.iter().enumerate() {
         let Some(bytes) = attachment.body.as_deref().and_then(base64::decode) else { continue };
         let path = plan.dir.inline().join(file_name(number + 1, attachment));
@@ -132,9 +134,22 @@ fn load(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-fn understand(text: &[u8], workspace: &Path, project: &str) -> (Report, Vec<Attachment>) {
-    // Nesting beyond 128 levels is refused by serde_json itself.
-    let json: Json = match serde_json::from_slice(text) {
+/// What the text of a JSON report says of the tests of `project`, whose files are in `workspace`. Never panics, whatever
+/// the text; 64 MiB of it, the most that an agent reads, become at most 400 MB.
+pub fn understand(text: &[u8], workspace: &Path, project: &str) -> Report {
+    parse(text, workspace, project).0
+}
+
+fn parse(text: &[u8], workspace: &Path, project: &str) -> (Report, Vec<Attachment>) {
+    if parts(text) > MOST_PARTS {
+        let detail = format!("the runner's report holds more than {MOST_PARTS} objects and lists");
+        return (unreadable(detail), vec![]);
+    }
+    // serde_json looks at the characters of those strings alone that it is asked for. A file that is damaged anywhere is
+    // no witness. Nesting beyond 128 levels is refused by serde_json itself.
+    let json = std::str::from_utf8(text).map_err(|error| error.to_string());
+    let json: Json = match json.and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string()))
+    {
         Ok(json) => json,
         Err(error) => {
             return (unreadable(format!("the runner's report is no Playwright report: {error}")), vec![]);
@@ -162,6 +177,21 @@ fn understand(text: &[u8], workspace: &Path, project: &str) -> (Report, Vec<Atta
         return (unreadable(detail), vec![]);
     }
     (Report::Read { tests, errors }, inline)
+}
+
+/// How many objects and lists a JSON text holds. What is no JSON may be counted wrong, and is refused later.
+fn parts(text: &[u8]) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 fn unreadable(detail: String) -> Report {

@@ -12,7 +12,7 @@ fn sample() -> Value {
 }
 
 fn read_text(text: &[u8]) -> Report {
-    understand(text, Path::new(WORKSPACE), "android").0
+    understand(text, Path::new(WORKSPACE), "android")
 }
 
 fn read_json(json: &Value) -> Report {
@@ -43,7 +43,7 @@ fn the_sample_is_understood() {
 
 #[test]
 fn attachments_inside_the_report_become_files_with_harmless_names() {
-    let (_, inline) = understand(SAMPLE, Path::new(WORKSPACE), "android");
+    let (_, inline) = parse(SAMPLE, Path::new(WORKSPACE), "android");
     assert!(!inline.is_empty());
     let png = base64::decode(inline[0].body.as_deref().unwrap()).unwrap();
     assert_eq!(&png[..4], b"\x89PNG");
@@ -119,6 +119,13 @@ fn with(pointer: &str, value: Option<Value>) -> Vec<u8> {
     report.to_string().into_bytes()
 }
 
+/// The report with these bytes in the place of what a test printed.
+fn damaged(bytes: &[u8]) -> Vec<u8> {
+    let text = with("/suites/0/suites/0/specs/0/tests/0/results/0/stdout", Some(json!([{ "text": "HERE" }])));
+    let at = text.windows(4).position(|window| window == b"HERE").unwrap();
+    [&text[..at], bytes, &text[at + 4..]].concat()
+}
+
 fn nested(levels: usize, open: &str, close: &str) -> Vec<u8> {
     [open.repeat(levels), close.repeat(levels)].concat().into_bytes()
 }
@@ -143,6 +150,8 @@ fn whatever_is_wrong_makes_a_report_unreadable_and_nothing_worse() {
         ("html".into(), b"<html>report</html>".to_vec()),
         ("not UTF-8".into(), b"{\"suites\":\"\xff\xfe\"}".to_vec()),
         ("zeros".into(), vec![0; 4096]),
+        ("not UTF-8 in what nobody reads".into(), damaged(b"\xffprinted")),
+        ("control character in what nobody reads".into(), damaged(b"\x07printed")),
         ("two reports".into(), [SAMPLE, SAMPLE].concat()),
         ("trailing text".into(), [SAMPLE, b"x"].concat()),
         ("deep lists".into(), nested(100_000, "[", "]")),
@@ -191,9 +200,25 @@ fn whatever_is_wrong_makes_a_report_unreadable_and_nothing_worse() {
 }
 
 #[test]
+fn a_small_file_cannot_become_a_large_report() {
+    let errors = vec!["{}"; MOST_PARTS].join(",");
+    let results = vec!["[]"; MOST_PARTS].join(",");
+    for (place, list) in [("/errors", errors), ("/suites/0/suites/0/specs/0/tests/0/results", results)] {
+        let text = String::from_utf8(with(place, Some(json!("HERE")))).unwrap();
+        let text = text.replace("\"HERE\"", &format!("[{list}]"));
+        match read_text(text.as_bytes()) {
+            Report::Unreadable { detail } => assert!(detail.contains("objects and lists"), "{detail}"),
+            report => panic!("{report:?}"),
+        }
+    }
+    // What a test printed is one text, whatever is in it.
+    assert_eq!(parts(br#"{"a":"[[\"{{{\\","b":[{}]}"#), 3);
+}
+
+#[test]
 fn an_attachment_that_is_not_base64_does_not_spoil_the_report() {
     let text = with("/suites/0/suites/0/specs/0/tests/0/results/0/attachments/0/body", Some(json!("!!!")));
-    let (report, inline) = understand(&text, Path::new(WORKSPACE), "android");
+    let (report, inline) = parse(&text, Path::new(WORKSPACE), "android");
     assert!(matches!(report, Report::Read { .. }));
     assert_eq!(base64::decode(inline[0].body.as_deref().unwrap()), None);
 }
