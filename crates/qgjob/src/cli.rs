@@ -3,6 +3,7 @@
 mod agent;
 mod app;
 mod artifact;
+mod ci;
 mod completion;
 mod device;
 mod doctor;
@@ -159,6 +160,8 @@ enum Command {
     Init(init::Init),
     /// Check configuration, server, project and tools
     Doctor(doctor::Doctor),
+    #[command(subcommand, hide = true)]
+    Ci(ci::Ci),
     /// Print a completion script for a shell
     Completion(completion::Completion),
     /// Print the version
@@ -254,6 +257,7 @@ fn run(args: Vec<OsString>, env: Environment) -> ExitCode {
 fn start(context: &Context, command: Command) -> Result {
     let default_level = match &command {
         Command::Server(server::Server::Run(_)) | Command::Agent(agent::Agent::Run(_)) => "info",
+        Command::Ci(_) => context.env.get("INPUT_LOG-LEVEL").unwrap_or("warn"),
         _ => "warn",
     };
     telemetry::start(&context.env, context.global.verbose, default_level, context.output.color_messages)
@@ -290,6 +294,7 @@ async fn dispatch(context: &Context, command: Command) -> Result {
         Command::Simulate(command) => command.run(context).await,
         Command::Init(command) => command.run(context).await,
         Command::Doctor(command) => command.run(context).await,
+        Command::Ci(command) => command.run(context).await,
         Command::Completion(command) => command.run(context),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");

@@ -182,6 +182,11 @@ impl Client {
         origin(&self.base)
     }
 
+    /// The address of a run at the API.
+    pub fn run_url(&self, id: &str) -> String {
+        self.url(&format!("api/v1/runs/{}", part(id))).to_string()
+    }
+
     /// Whether calls carry a token.
     pub fn has_token(&self) -> bool {
         self.token.is_some()

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod archive;
 pub mod bundle;
+pub mod ci;
 pub mod cli;
 pub mod client;
 pub mod config;

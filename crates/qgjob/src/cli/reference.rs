@@ -57,7 +57,7 @@ fn section(page: &mut String, command: &mut clap::Command, path: &str, depth: us
     let lines: Vec<_> = help.lines().map(str::trim_end).collect();
     let help = lines.join("\n").replace("\n\n\n", "\n\n");
     write!(page, "\n{hashes} `{path}`\n\n```text\n{}\n```\n", help.trim_end()).expect("a string grows");
-    for sub in command.get_subcommands_mut() {
+    for sub in command.get_subcommands_mut().filter(|sub| !sub.is_hide_set()) {
         let path = format!("{path} {}", sub.get_name());
         section(page, sub, &path, depth + 1);
     }

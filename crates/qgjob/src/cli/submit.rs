@@ -17,9 +17,10 @@ use qgjob_core::model::priority::Priority;
 use qgjob_core::model::selector::{Platform, Selector, Target};
 use qgjob_core::model::shard::{self, Shards};
 
+use super::ci::step::Step;
 use super::failure::{Failure, Result};
 use super::interrupt::Interrupt;
-use super::watch::{Patience, Wish, watch};
+use super::watch::{Patience, Wish, report, until_over, verdict};
 use super::{Context, value};
 use crate::bundle::{self, Bundle, SelectError};
 use crate::client::watch::Subject;
@@ -34,7 +35,7 @@ use plan::Plan;
 ///
 /// Each test file becomes one job, or several with --shards; all of them are one run. The project around the tests is sent along, once per
 /// content. What flags do not say, the project's qgjob.toml can.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  \
     qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/onboarding.spec.js\n  \
     qgjob submit --app-version-id=xyz124 --app=app.apk --test='tests/**/*.spec.ts' --priority=high --watch\n  \
@@ -111,24 +112,52 @@ pub struct Submit {
     /// Show what would be sent, and send nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// In GitHub Actions, print as everywhere else: without groups, annotations and job summary
+    #[arg(long)]
+    no_ci: bool,
     #[command(flatten)]
     patience: Patience,
 }
 
 impl Submit {
     pub async fn run(self, context: &Context) -> Result {
+        let waits = (self.watch || self.wait) && !self.dry_run;
+        let step = if waits && !self.no_ci { Step::of_command(context) } else { None };
+        let Some(step) = step else { return self.start(context, None).await };
+        step.begin("qgjob submit");
+        let result = self.start(context, Some(&step)).await;
+        step.end(result).await
+    }
+
+    async fn start(self, context: &Context, step: Option<&Step>) -> Result {
         let settings = context.settings_in(self.project_dir.as_deref())?;
         let client = context.client_of(&settings)?;
         let interrupt = Interrupt::listen(context, self.patience.on_interrupt.of_maker(&context.env))?;
-        interrupt.run(&client, self.submit(context, &settings, &client, &interrupt)).await
+        interrupt.run(&client, self.submit(context, &settings, &client, &interrupt, step)).await
     }
 
-    async fn submit(
-        self,
+    /// The same under this key.
+    pub fn with_key(mut self, key: IdempotencyKey) -> Self {
+        self.idempotency_key = Some(key);
+        self
+    }
+
+    /// The same with this label more, unless it has one of the key.
+    pub fn with_label(mut self, key: &str, value: &str) -> Self {
+        if !self.label.iter().any(|(other, _)| other == key) {
+            self.label.push((key.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    /// Makes the run and, where that was asked for, waits for its end.
+    pub async fn submit(
+        &self,
         context: &Context,
         settings: &Settings,
         client: &Client,
         interrupt: &Interrupt,
+        step: Option<&Step>,
     ) -> Result {
         let of_project =
             settings.project.as_ref().map(|project| project.file.submit.clone()).unwrap_or_default();
@@ -145,6 +174,9 @@ impl Submit {
             Some(selected) => selected,
             None => return self.no_tests(context),
         };
+        if let Some(step) = step {
+            step.is_in(bundle.root());
+        }
         // Said before megabytes flow, and by a dry run too.
         self.check(&tests, &labels, &options, &context.clock)?;
         if self.dry_run {
@@ -192,21 +224,26 @@ impl Submit {
             }
             failure.hint(format!("the run may exist all the same: repeat the command with --idempotency-key={key} and it is made only once"))
         })?;
-        self.announce(context, client, &new, submitted).await
+        self.announce(context, client, &new, &submitted, step).await
     }
 
     async fn announce(
-        self,
+        &self,
         context: &Context,
         client: &Client,
         new: &NewRun,
-        submitted: Submitted,
+        submitted: &Submitted,
+        step: Option<&Step>,
     ) -> Result {
+        let made = Subject::Run(submitted.run_id.to_string());
+        if let Some(step) = step {
+            step.made(client, &made, submitted.job_id, submitted.status)?;
+        }
         let output = &context.output;
         let waits = self.watch || self.wait;
         if !(waits && output.format != Format::Text && output.format != Format::Jsonl) {
             let name = submitted.job_id.map_or(submitted.run_id.to_string(), |id| id.to_string());
-            output.object(&submitted, &name, || text(context, new, &submitted, waits))?;
+            output.object(submitted, &name, || text(context, new, submitted, waits))?;
         }
         if submitted.app_sha256.is_none() {
             output.warn(format!(
@@ -214,11 +251,30 @@ impl Submit {
                 submitted.app_version_id
             ));
         }
-        if !waits {
+        self.follow(context, client, made, step).await
+    }
+
+    /// Waits for the end of a run, where that was asked for; the exit code is its verdict.
+    pub async fn follow(
+        &self,
+        context: &Context,
+        client: &Client,
+        run: Subject,
+        step: Option<&Step>,
+    ) -> Result {
+        if !(self.watch || self.wait) {
             return Ok(ExitCode::Ok);
         }
-        let wish = Wish { tell: self.watch, just_created: true, patience: self.patience };
-        watch(context, client, vec![Subject::Run(submitted.run_id.to_string())], &wish).await
+        let wish = Wish { tell: self.watch, just_created: true, patience: self.patience.clone() };
+        if let Some(step) = step {
+            step.waits_for(&run);
+        }
+        let views = until_over(context, client, &[run], &wish).await?;
+        if let Some(step) = step {
+            step.unfold();
+        }
+        report(context, client, &views, &wish).await?;
+        Ok(verdict(context, &views, &wish.patience))
     }
 
     /// Which tests, with the bundle they are in; none when the selection is empty.

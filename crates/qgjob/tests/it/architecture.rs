@@ -88,8 +88,9 @@ const MAY_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob", "report", &["client", "text"]),
     ("qgjob", "output", &["config", "text"]),
     ("qgjob", "telemetry", &["config"]),
+    ("qgjob", "ci", &["config", "report", "text"]),
     ("qgjob", "agent", &["archive", "bundle"]),
-    ("qgjob", "cli", &["agent", "bundle", "client", "config", "output", "report", "telemetry", "text"]),
+    ("qgjob", "cli", &["agent", "bundle", "ci", "client", "config", "output", "report", "telemetry", "text"]),
     ("qgjob", "main", &["cli"]),
 ];
 

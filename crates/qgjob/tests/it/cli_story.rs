@@ -1,8 +1,8 @@
 //! The real program against a real server: what people and pipelines see, and what they can rely on.
 
-mod agent;
+pub mod agent;
 mod bounds;
-mod desk;
+pub mod desk;
 mod exit_codes;
 mod initializing;
 mod interrupting;

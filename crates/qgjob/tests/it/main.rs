@@ -9,6 +9,7 @@ mod crash_story;
 mod device_bench;
 mod docs;
 mod gateway_story;
+mod github_story;
 mod main_story;
 mod mutation_story;
 mod pipeline_story;

@@ -199,7 +199,11 @@ impl World {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qgjob"));
-        command.current_dir(example()).env("QGJOB_CONFIG_DIR", self.bench.path("config")).env_remove("CI");
+        command
+            .current_dir(example())
+            .env("QGJOB_CONFIG_DIR", self.bench.path("config"))
+            .env_remove("CI")
+            .env_remove("GITHUB_ACTIONS");
         command.env("QGJOB_SERVER", format!("http://127.0.0.1:{}", self.port));
         command
     }

@@ -40,6 +40,8 @@ pub enum Play {
     NoTests,
     /// With this reason.
     Faults(&'static str),
+    /// Runs tests that end as these tries say.
+    Tells(fn(&Lease) -> Vec<Try>),
 }
 
 pub struct FakeAgent {
@@ -221,12 +223,14 @@ fn tries(lease: &Lease, how: Play) -> Vec<Try> {
             one(1, 0, TryStatus::Failed, TestOutcome::Unexpected, Some("Error: not yet")),
             one(2, 1, TryStatus::Passed, TestOutcome::Flaky, None),
         ],
+        Play::Tells(tries) => tries(lease),
         Play::TimesOut | Play::NoTests | Play::Faults(_) => Vec::new(),
     }
 }
 
 fn evidence(tries: &[Try], how: Play) -> Evidence {
-    let code = if matches!(how, Play::Passes | Play::Lasts(_) | Play::Flaky) { 0 } else { 1 };
+    let red = tries.is_empty() || tests_of(tries).iter().any(|test| test.outcome == TestOutcome::Unexpected);
+    let code = u8::from(red).into();
     let exit = Some(Exit::Code(code));
     let missing = Evidence { stopped: None, fault: None, exit, selected: None, report: Report::Missing };
     match how {
@@ -239,15 +243,25 @@ fn evidence(tries: &[Try], how: Play) -> Evidence {
             let report = Report::Read { tests: Vec::new(), errors: vec!["Error: No tests found".into()] };
             Evidence { report, ..missing }
         }
-        Play::Passes | Play::Lasts(_) | Play::Fails(_) | Play::Flaky => {
-            let last = tries.last().unwrap();
-            let test = ReportedTest {
-                test_id: last.test_id.clone(),
-                file: last.file.clone(),
-                outcome: last.outcome,
-                tries: u32::try_from(tries.len()).unwrap(),
-            };
-            Evidence { report: Report::Read { tests: vec![test], errors: Vec::new() }, ..missing }
+        Play::Passes | Play::Lasts(_) | Play::Fails(_) | Play::Flaky | Play::Tells(_) => {
+            Evidence { report: Report::Read { tests: tests_of(tries), errors: Vec::new() }, ..missing }
         }
     }
+}
+
+/// What the runner's report says of tests with these tries.
+fn tests_of(tries: &[Try]) -> Vec<ReportedTest> {
+    let mut tests: Vec<ReportedTest> = Vec::new();
+    for one in tries {
+        match tests.iter_mut().find(|test| test.test_id == one.test_id) {
+            Some(test) => (test.outcome, test.tries) = (one.outcome, test.tries + 1),
+            None => tests.push(ReportedTest {
+                test_id: one.test_id.clone(),
+                file: one.file.clone(),
+                outcome: one.outcome,
+                tries: 1,
+            }),
+        }
+    }
+    tests
 }

@@ -1,0 +1,136 @@
+//! The main step of the action: `qgjob submit` as the inputs say, or the run that this step made before.
+
+use clap::Parser;
+use qgjob_core::model::exit::ExitCode;
+use qgjob_core::model::name::LabelValue;
+
+use super::step::{Show, Step};
+use super::{input_failure, with_token};
+use crate::bundle;
+use crate::ci::github::commands::masks;
+use crate::ci::github::identity::Identity;
+use crate::ci::github::inputs::Inputs;
+use crate::cli::failure::{Failure, Result};
+use crate::cli::interrupt::{Interrupt, Reaction};
+use crate::cli::submit::{Submit, org};
+use crate::cli::{Cli, Command, Context};
+use crate::config::Environment;
+
+/// The words of the input `mode`: only the first is a gate.
+const MODES: [&str; 2] = ["wait", "async"];
+
+pub async fn run(context: &Context) -> Result {
+    // A signal from here on is answered by cancelling what there is to cancel.
+    let interrupt = Interrupt::listen(context, Reaction::Cancel)?;
+    // The runner signals the entry process alone. When that is killed, this one would go on with nobody to tell.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).map_err(std::io::Error::from)?;
+    let inputs = Inputs::of(&context.env);
+    inputs.get("token").into_iter().flat_map(masks).try_for_each(|mask| context.output.line(mask))?;
+    let show = || -> Result<Show> {
+        Ok(Show { annotations: inputs.is_on("annotations", true)?, summary: inputs.is_on("summary", true)? })
+    };
+    let (show, bad) = match show() {
+        Ok(show) => (show, None),
+        Err(bad) => (Show::default(), Some(bad)),
+    };
+    let step = Step::of_action(context, show);
+    step.begin("qgjob submit");
+    let result = match bad {
+        Some(bad) => Err(bad),
+        None => go(context, &inputs, &interrupt, &step).await,
+    };
+    step.end(result).await
+}
+
+/// What the inputs mean.
+pub struct Meaning {
+    /// Settings, environment and output of the command that they stand for.
+    pub context: Context,
+    /// The command.
+    pub submit: Submit,
+}
+
+/// Reads the inputs. The folder of the project becomes the current one, since an action cannot be told another.
+pub fn meaning(context: &Context, inputs: &Inputs) -> Result<Meaning> {
+    let waits = inputs.choice("mode", &MODES)? == "wait";
+    inputs.choice("log-level", &["warn", "error", "info", "debug"])?;
+    let mut flags = inputs.flags();
+    if let Some(dir) = inputs.get("project-dir") {
+        // The app is built by a step before, seen from the repository.
+        for flag in flags.iter_mut().filter(|flag| flag.starts_with("--app=")) {
+            let app = std::path::absolute(&flag["--app=".len()..])?;
+            *flag = format!("--app={}", app.display());
+        }
+        std::env::set_current_dir(dir).map_err(|error| {
+            Failure::usage(format!("the input project-dir cannot be {dir:?}")).cause(error.to_string())
+        })?;
+    }
+    if waits {
+        flags.push("--watch".to_owned());
+        flags.extend(inputs.is_on("fail-on-flaky", false)?.then(|| "--fail-on-flaky".to_owned()));
+    }
+    let line = ["qgjob", "submit"].map(str::to_owned).into_iter().chain(flags);
+    let cli = Cli::try_parse_from(line).map_err(|error| input_failure(&error))?;
+    let Command::Submit(submit) = cli.command else {
+        return Err(Failure::new(ExitCode::Internal, "the inputs made another command than submit"));
+    };
+    let context = Context {
+        global: cli.global,
+        env: with_token(context, inputs),
+        output: context.output,
+        clock: context.clock,
+    };
+    Ok(Meaning { context, submit: *submit })
+}
+
+async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &Step) -> Result {
+    let meaning = meaning(context, inputs)?;
+    let identity = Identity::of(&context.env).map_err(|name| {
+        Failure::usage(format!("{name} is not set"))
+            .hint("`qgjob ci github run` is called by the action, on a runner; elsewhere use `qgjob submit`")
+    })?;
+    let settings = meaning.context.settings()?;
+    let client = meaning.context.client_of(&settings)?;
+    let org_id = org(&settings)?;
+    let key = |attempt| identity.key(attempt, &client.origin(), &inputs.of_run());
+    step.keep("org", org_id.as_str())?;
+    step.keep("key", key(identity.attempt).as_str())?;
+    if let Some(project) = std::env::current_dir().ok().and_then(|dir| bundle::find_project(&dir)) {
+        step.is_in(&project);
+    }
+    let work = async {
+        let own = key(identity.attempt);
+        let submit = labelled(meaning.submit.clone().with_key(own), &context.env);
+        submit.submit(&meaning.context, &settings, &client, interrupt, Some(step)).await
+    };
+    let result = interrupt.run(&client, work).await;
+    // A run that is over, or whose end nobody waits for, is not for the post step to cancel.
+    let stopped = |code: &ExitCode| matches!(code, ExitCode::Interrupted | ExitCode::Terminated);
+    if result.as_ref().is_ok_and(|code| !stopped(code)) {
+        step.keep("left", "true")?;
+    }
+    result.map_err(as_inputs)
+}
+
+/// Labels tell where the run comes from.
+fn labelled(submit: Submit, env: &Environment) -> Submit {
+    let of_workflow = [
+        ("github.repository", "GITHUB_REPOSITORY"),
+        ("github.run_id", "GITHUB_RUN_ID"),
+        ("github.ref", "GITHUB_REF_NAME"),
+        ("github.sha", "GITHUB_SHA"),
+    ];
+    let known = of_workflow.iter().filter_map(|(key, name)| Some((key, env.get(name)?)));
+    // A name of a branch may be none of a label.
+    let known = known.filter(|(_, value)| value.parse::<LabelValue>().is_ok());
+    known.fold(submit, |submit, (key, value)| submit.with_label(key, value))
+}
+
+/// Hints speak of flags.
+fn as_inputs(failure: Failure) -> Failure {
+    if failure.exit == ExitCode::Usage && failure.hints.iter().any(|hint| hint.contains("--")) {
+        return failure.hint("in a workflow, a flag is the input of its name: org-id for --org-id");
+    }
+    failure
+}
