@@ -60,6 +60,14 @@ impl Client {
         self.call(Method::GET, "api/v1/runs").query(filter).answer().await
     }
 
+    /// The run that a call with this key made; none when there is none, or it was forgotten.
+    pub async fn run_by_key(&self, org_id: &OrgId, key: &IdempotencyKey) -> Result<Option<RunView>> {
+        let filter = vec![("org_id", org_id.to_string()), ("idempotency_key", key.to_string())];
+        let found = self.runs(&filter).await?.items;
+        // A server that does not know the filter would name any run.
+        Ok(found.into_iter().find(|view| view.run.idempotency_key.as_ref() == Some(key)))
+    }
+
     /// The ids of all runs that end in `end`, newest first. Reads the ids of all runs: the server finds only jobs
     /// by the end of their id.
     pub async fn runs_by_end(&self, end: &str) -> Result<Vec<String>> {
@@ -142,6 +150,12 @@ impl Client {
     /// Submits a job that is over once more, as a run of its own.
     pub async fn retry(&self, job: &str, key: &IdempotencyKey) -> Result<Submitted> {
         let call = self.call(Method::POST, format!("api/v1/jobs/{}/retry", part(job)));
+        call.header("idempotency-key", key.as_str()).repeatable().answer().await
+    }
+
+    /// Repeats what did not pass in a run that is over, as a run of its own.
+    pub async fn rerun_failed(&self, run: &str, key: &IdempotencyKey) -> Result<Submitted> {
+        let call = self.call(Method::POST, format!("api/v1/runs/{}/rerun-failed", part(run)));
         call.header("idempotency-key", key.as_str()).repeatable().answer().await
     }
 

@@ -6,6 +6,7 @@ mod commands;
 mod ends;
 mod hostile;
 mod outages;
+mod real;
 mod runner;
 
 use std::path::Path;

@@ -40,6 +40,7 @@ const INPUTS: &[(&str, Use, bool)] = &[
     ("label", Use::Lines("--label"), true),
     ("name", Use::Flag("--name"), true),
     ("mode", Use::Own, false),
+    ("rerun", Use::Own, false),
     ("fail-on-flaky", Use::Own, false),
     ("annotations", Use::Own, false),
     ("summary", Use::Own, false),
@@ -187,7 +188,9 @@ mod tests {
             let name = format!("INPUT_{name}");
             inputs([("INPUT_TEST", "a"), (&name, "x")]).of_run().len()
         };
-        for name in ["TOKEN", "SUMMARY", "ANNOTATIONS", "RECONNECT-TIMEOUT", "MODE", "SERVER", "BINARY"] {
+        for name in
+            ["TOKEN", "SUMMARY", "ANNOTATIONS", "RECONNECT-TIMEOUT", "MODE", "RERUN", "SERVER", "BINARY"]
+        {
             assert_eq!(of_run(name), 1, "{name}");
         }
         for name in ["MATRIX", "ENV", "LABEL", "TIMEOUT", "APP", "PROJECT-DIR"] {

@@ -1,8 +1,10 @@
 //! The main step of the action: `qgjob submit` as the inputs say, or the run that this step made before.
 
 use clap::Parser;
+use qgjob_core::api::runs::RunView;
 use qgjob_core::model::exit::ExitCode;
-use qgjob_core::model::name::LabelValue;
+use qgjob_core::model::job::{self, Status};
+use qgjob_core::model::name::{IdempotencyKey, LabelValue, OrgId};
 
 use super::step::{Show, Step};
 use super::{input_failure, with_token};
@@ -14,10 +16,17 @@ use crate::cli::failure::{Failure, Result};
 use crate::cli::interrupt::{Interrupt, Reaction};
 use crate::cli::submit::{Submit, org};
 use crate::cli::{Cli, Command, Context};
+use crate::client::watch::Subject;
+use crate::client::{self, Client};
 use crate::config::Environment;
+use crate::output::count;
 
 /// The words of the input `mode`: only the first is a gate.
 const MODES: [&str; 2] = ["wait", "async"];
+/// The words of the input `rerun`.
+const RERUNS: [&str; 2] = ["failed", "all"];
+/// So many earlier attempts of the workflow run are looked for: one that was cancelled early may have made no run.
+const EARLIER: usize = 10;
 
 pub async fn run(context: &Context) -> Result {
     // A signal from here on is answered by cancelling what there is to cancel.
@@ -49,11 +58,14 @@ pub struct Meaning {
     pub context: Context,
     /// The command.
     pub submit: Submit,
+    /// Whether a repeated attempt of the workflow run repeats only what did not pass.
+    only_failed: bool,
 }
 
 /// Reads the inputs. The folder of the project becomes the current one, since an action cannot be told another.
 pub fn meaning(context: &Context, inputs: &Inputs) -> Result<Meaning> {
     let waits = inputs.choice("mode", &MODES)? == "wait";
+    let only_failed = inputs.choice("rerun", &RERUNS)? == "failed";
     inputs.choice("log-level", &["warn", "error", "info", "debug"])?;
     let mut flags = inputs.flags();
     if let Some(dir) = inputs.get("project-dir") {
@@ -81,7 +93,7 @@ pub fn meaning(context: &Context, inputs: &Inputs) -> Result<Meaning> {
         output: context.output,
         clock: context.clock,
     };
-    Ok(Meaning { context, submit: *submit })
+    Ok(Meaning { context, submit: *submit, only_failed })
 }
 
 async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &Step) -> Result {
@@ -101,7 +113,17 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
     }
     let work = async {
         let own = key(identity.attempt);
-        let submit = labelled(meaning.submit.clone().with_key(own), &context.env);
+        let submit = labelled(meaning.submit.clone().with_key(own.clone()), &context.env);
+        let desk = Desk { context: &meaning.context, client: &client, org_id: &org_id, submit: &submit };
+        if let Some(run) = client.run_by_key(&org_id, &own).await? {
+            return desk.resume(&run, interrupt, step).await;
+        }
+        if meaning.only_failed {
+            let earlier = (1..identity.attempt).rev().take(EARLIER).map(key);
+            if let Some(made) = desk.rerun(earlier, &own, interrupt).await? {
+                return desk.follow(&made, step).await;
+            }
+        }
         submit.submit(&meaning.context, &settings, &client, interrupt, Some(step)).await
     };
     let result = interrupt.run(&client, work).await;
@@ -111,6 +133,73 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
         step.keep("left", "true")?;
     }
     result.map_err(as_inputs)
+}
+
+/// Runs that were made before.
+struct Desk<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    org_id: &'a OrgId,
+    submit: &'a Submit,
+}
+
+/// A run that this step made.
+struct Made {
+    run: Subject,
+    job: Option<job::Id>,
+    status: Status,
+}
+
+impl Desk<'_> {
+    /// Goes on with the run that this very step made before its runner was started again.
+    async fn resume(&self, run: &RunView, interrupt: &Interrupt, step: &Step) -> Result {
+        let id = run.run.id.to_string();
+        self.context.output.done(format!("This step made {id} before; going on with it"));
+        let jobs = self.client.run(&id).await?.job_list;
+        let job = if let [only] = &jobs[..] { Some(only.job.id) } else { None };
+        let made = Made { run: Subject::Run(id), job, status: run.run.status };
+        interrupt.watches(std::slice::from_ref(&made.run));
+        self.follow(&made, step).await
+    }
+
+    /// Repeats what did not pass in the latest of the earlier attempts that made a run; none when there is no such run, or
+    /// nothing of it can be repeated.
+    async fn rerun(
+        &self,
+        earlier: impl Iterator<Item = IdempotencyKey>,
+        own: &IdempotencyKey,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Made>> {
+        for key in earlier {
+            let Some(before) = self.client.run_by_key(self.org_id, &key).await? else { continue };
+            let id = before.run.id.to_string();
+            if before.run.status != Status::Completed {
+                // GitHub starts an attempt when the one before is over: nobody waits for this run any more.
+                self.client.cancel_run(&id).await?;
+            }
+            let call = self.client.rerun_failed(&id, own);
+            let again = match interrupt.make(self.org_id, own, call).await {
+                Ok(again) => again,
+                Err(client::Error::Refused(problem)) if (400..500).contains(&problem.status) => {
+                    self.context.output.note(format!("Submitting all of it: {}", problem.detail));
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let jobs = count(again.jobs.len() as u64, "job");
+            self.context
+                .output
+                .done(format!("Repeating {jobs} of {id} that did not pass as {}", again.run_id));
+            let run = Subject::Run(again.run_id.to_string());
+            return Ok(Some(Made { run, job: again.job_id, status: again.status }));
+        }
+        Ok(None)
+    }
+
+    async fn follow(&self, made: &Made, step: &Step) -> Result {
+        step.made(self.client, &made.run, made.job, made.status)?;
+        self.submit.follow(self.context, self.client, made.run.clone(), Some(step)).await
+    }
 }
 
 /// Labels tell where the run comes from.

@@ -252,7 +252,8 @@ impl Step {
         let project = self.now().project.clone();
         let place = |file: &str| in_repository(self.repository.as_deref()?, project.as_deref()?, file);
         let mut all = match report {
-            Some(report) if self.show.annotations => found(report, place),
+            // Who cancels a workflow needs not be told of each job that it was.
+            Some(report) if self.show.annotations && !is_signal(code) => found(report, place),
             _ => Vec::new(),
         };
         let general = |title: String, message: String| Annotation {

@@ -23,7 +23,7 @@ fn trials() -> usize {
 async fn cancel(runner: &Runner, running: Running, point: &str) -> Step {
     let step = running.cancel().await;
     assert_eq!(step.code, 130, "{point}: {}", step.log);
-    assert!(!step.console.is_stopped(), "{point}: {}", step.log);
+    assert!(!step.console.is_stopped() && step.console.annotations.is_empty(), "{point}: {}", step.log);
     assert_eq!(runner.orphans(), Vec::<String>::new(), "{point}");
     println!("{point}: ended {} ms after SIGINT", step.cancelled_in.as_millis());
     step
@@ -39,14 +39,16 @@ fn of_key(list: &Value, step: &Step) -> Vec<Value> {
 async fn before_during_and_after_the_creation() {
     let desk = Desk::new().await;
     for trial in 0..trials() {
-        for (point, path, said) in [
-            ("before create", "/uploads", "nothing was submitted"),
-            ("during create", "/runs", "cancelled what is being submitted with the key github-"),
-            ("queued", "/no-such-path", "cancelled run_"),
+        for (point, held, said) in [
+            ("before create", "POST /api/v1/uploads", "nothing was submitted"),
+            ("during create", "POST /api/v1/runs", "cancelled what is being submitted with the key github-"),
+            ("queued", "no such call", "cancelled run_"),
         ] {
-            let proxy = Proxy::start(&desk.address, move |call| match call.path.ends_with(path) {
-                true => Fate::Unanswered,
-                false => Fate::Passes,
+            let proxy = Proxy::start(&desk.address, move |call| {
+                match format!("{} {}", call.method, call.path).ends_with(held) {
+                    true => Fate::Unanswered,
+                    false => Fate::Passes,
+                }
             })
             .await;
             let runner = three_tests(&desk)
@@ -55,8 +57,8 @@ async fn before_during_and_after_the_creation() {
                 .matrix(&format!("{{\"trial\":\"{point} {trial}\"}}"));
             let running = runner.start();
             match point {
-                "before create" => proxy.is_asked_for(path).await,
-                "during create" => proxy.has_answered(path).await,
+                "before create" => proxy.is_asked_for(held).await,
+                "during create" => proxy.has_answered(held).await,
                 _ => running.says("waiting for a device").await,
             }
             let step = cancel(&runner, running, point).await;

@@ -41,6 +41,7 @@ fn one(seq: u32, title: &str, file: &str, error: &str) -> Try {
         line: seq,
         retry: 0,
         status: TryStatus::Failed,
+        by_suite: None,
         outcome: TestOutcome::Unexpected,
         duration_ms: 10,
         error: Some(error.into()),

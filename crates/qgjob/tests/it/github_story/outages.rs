@@ -67,12 +67,66 @@ async fn a_runner_that_is_started_again_finds_its_run() {
     let running = runner.start();
     running.says("waiting for a device").await;
     let run = running.output("run-id").unwrap();
-    // As when the machine is lost: nobody cancels.
+    // As when the machine is lost: nobody cancels. What is in the project meanwhile does not matter.
     running.lose().await;
+    std::fs::write(desk.project().join("written-by-the-build.txt"), "now").unwrap();
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
     let again = runner.main().await;
     assert_eq!((again.code, again.output("run-id"), again.output("conclusion")), (0, run.as_str(), "passed"));
     let runs = desk.qgjob(&["run", "list", "-o", "name"]).await;
     assert_eq!(runs.out.lines().count(), 1, "{runs:?}");
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_attempt_repeats_only_what_did_not_pass() {
+    let desk = Desk::new().await;
+    desk.bind_app("xyz123").await;
+    let play = |test: &str| match test {
+        "tests/login.spec.js" => Play::Fails("Error: no"),
+        _ => Play::Passes,
+    };
+    let agent = FakeAgent::start(&desk, &["p1"], play).await;
+    let first = three_tests(&desk).main().await;
+    assert_eq!((first.code, first.output("failed"), first.output("total")), (1, "1", "3"), "{}", first.log);
+    agent.stop().await;
+    let agent = FakeAgent::start(&desk, &["p2"], |_| Play::Passes).await;
+    let second = three_tests(&desk).attempt(2).main().await;
+    let told = ["conclusion", "passed", "failed", "total"].map(|name| second.output(name));
+    assert_eq!((second.code, told), (0, ["passed", "3", "0", "3"]), "{}", second.log);
+    assert!(second.log.contains(&format!("Repeating 1 job of {}", first.output("run-id"))), "{}", second.log);
+    let view = desk.qgjob(&["run", "view", second.output("run-id"), "-o", "json"]).await.json();
+    assert_eq!((&view["rerun_of"], &view["jobs"]["total"]), (&first.output("run-id").into(), &1.into()));
+    // A runner that is started again in the same attempt finds that run, too.
+    let again = three_tests(&desk).attempt(2).main().await;
+    assert_eq!((again.code, again.output("run-id")), (0, second.output("run-id")), "{}", again.log);
+    // Nothing of it failed, so all is run; and so it is where that is asked for.
+    let third = three_tests(&desk).attempt(3).main().await;
+    assert!(third.code == 0 && third.log.contains("Submitting all of it: nothing failed"), "{}", third.log);
+    let all = three_tests(&desk).attempt(2).with("rerun", "all").matrix("1").main().await;
+    assert_eq!((all.code, all.output("passed")), (0, "3"), "{}", all.log);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_an_earlier_attempt_left_is_ended_and_repeated() {
+    let desk = Desk::new().await;
+    desk.bind_app("xyz123").await;
+    let running = three_tests(&desk).start();
+    running.says("waiting for a device").await;
+    let left = running.output("run-id").unwrap();
+    running.lose().await;
+    let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
+    // The second attempt was cancelled before it made a run.
+    let step = three_tests(&desk).attempt(3).main().await;
+    assert_eq!(
+        (step.code, step.output("conclusion"), step.output("passed")),
+        (0, "passed", "3"),
+        "{}",
+        step.log
+    );
+    let view = desk.qgjob(&["run", "view", &left, "-o", "json"]).await.json();
+    assert_eq!(view["status"], "completed");
+    assert_ne!(step.output("run-id"), left);
     agent.stop().await;
 }
