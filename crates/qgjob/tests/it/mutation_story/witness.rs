@@ -8,7 +8,7 @@ use qgjob::agent::runner::understand;
 use qgjob_core::model::attempt::Outcome;
 use qgjob_core::model::evidence::{Evidence, Exit, Report};
 use qgjob_core::model::test_result::{TestOutcome, Try, TryStatus};
-use qgjob_core::queue::verdict::judge;
+use qgjob_core::queue::verdict::{Asked, judge};
 use serde_json::Value;
 
 /// Where the projects of the fixtures lay, and the project whose tests count.
@@ -63,6 +63,7 @@ impl Seen {
                 test_id: word(spec, "id").to_owned(),
                 title: vec![word(spec, "title").to_owned()],
                 unit: None,
+                by_suite: None,
                 file: self.file.clone(),
                 line: 1,
                 retry: result["retry"].as_u64().unwrap() as u32,
@@ -89,7 +90,9 @@ impl Seen {
         let is_read = matches!(report, Report::Read { .. });
         let evidence =
             Evidence { stopped: None, fault: None, exit: Some(exit), selected: Some(self.selected), report };
-        let judged = judge(&self.file.parse().unwrap(), None, &evidence, &self.tries, false);
+        let test = self.file.parse().unwrap();
+        let asked = Asked { test: &test, shard: None, only: &[] };
+        let judged = judge(asked, &evidence, &self.tries, false);
         if judged.outcome == Outcome::Passed
             && let Err(why) = self.believes(text, exit)
         {
