@@ -128,7 +128,11 @@ impl ExitCode {
             }
             Self::TimedOut => ("timed_out", "a job ran longer than --timeout", "fail"),
             Self::Cancelled => ("cancelled", "cancelled by somebody", "fail"),
-            Self::Unreachable => ("unreachable", "the server cannot be reached after retries", "fail"),
+            Self::Unreachable => (
+                "unreachable",
+                "the server cannot be reached after retries; what was submitted goes on",
+                "retry allowed",
+            ),
             Self::WaitTimeout => ("wait_timeout", "--wait-timeout passed; the job goes on", "fail"),
             Self::Quota => ("quota", "over a quota or rate limit after retries", "retry later"),
             Self::Internal => ("internal", "a bug in qgjob", "fail"),

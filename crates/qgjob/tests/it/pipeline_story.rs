@@ -3,6 +3,8 @@
 mod checks;
 mod documents;
 mod examples;
+mod scripts;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::fs;

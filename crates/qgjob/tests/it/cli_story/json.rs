@@ -186,6 +186,7 @@ async fn what_is_administered() {
     snapshot!("agent_token_create", json(&["agent", "token", "create"]).await);
     snapshot!("server_check", json(&["server", "check"]).await);
     snapshot!("version", json(&["version"]).await);
+    snapshot!("init", json(&["init", "--org-id=qualgent", "--ci=gitlab"]).await);
     let doctor = json(&["doctor"]).await.json();
     // Details name the tools of the machine; the form is the contract.
     assert_eq!(doctor["schema"], "qgjob.doctor/v1");

@@ -62,6 +62,17 @@ pub fn shellcheck(shell: &str, script: &str) -> Verdict {
     if output.status.success() { Ok(()) } else { Err(format!("shellcheck: {text}in\n{script}")) }
 }
 
+/// A YAML document as JSON, read by the parser that `check-jsonschema` has.
+pub fn parsed(path: &Path) -> serde_json::Value {
+    let program = "import json, sys, ruamel.yaml\n\
+        print(json.dumps(ruamel.yaml.YAML(typ='safe', pure=True).load(open(sys.argv[1], encoding='utf-8'))))";
+    let mut command = python("python");
+    let output = command.args(["-c", program]).arg(path).output();
+    let output = output.unwrap_or_else(|error| missing("python", &error));
+    assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn a_tool_that_is_missing_fails_the_test() {
     let missing = std::panic::catch_unwind(|| verdict(&mut Command::new("/nowhere/zizmor"))).unwrap_err();
