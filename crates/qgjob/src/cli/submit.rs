@@ -20,7 +20,7 @@ use qgjob_core::model::shard::{self, Shards};
 use super::ci::step::Step;
 use super::failure::{Failure, Result};
 use super::interrupt::Interrupt;
-use super::watch::{Patience, Wish, report, until_over, verdict};
+use super::watch::{Patience, Wish, watch_then};
 use super::{Context, value};
 use crate::bundle::{self, Bundle, SelectError};
 use crate::client::watch::Subject;
@@ -269,12 +269,7 @@ impl Submit {
         if let Some(step) = step {
             step.waits_for(&run);
         }
-        let views = until_over(context, client, &[run], &wish).await?;
-        if let Some(step) = step {
-            step.unfold();
-        }
-        report(context, client, &views, &wish).await?;
-        Ok(verdict(context, &views, &wish.patience))
+        watch_then(context, client, vec![run], &wish, || step.into_iter().for_each(Step::unfold)).await
     }
 
     /// Which tests, with the bundle they are in; none when the selection is empty.

@@ -56,30 +56,31 @@ pub struct Wish {
     pub patience: Patience,
 }
 
-/// Watches all subjects until they are over, and prints what there is to say at the end. Signals are the caller's to see to:
-/// see [`Interrupt`](super::interrupt::Interrupt).
+/// Watches all subjects until they are over. Signals are the caller's to see to: see [`Interrupt`](super::interrupt::Interrupt).
 pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, wish: &Wish) -> Result {
-    let views = until_over(context, client, &subjects, wish).await?;
-    report(context, client, &views, wish).await?;
-    Ok(verdict(context, &views, &wish.patience))
+    watch_then(context, client, subjects, wish, || {}).await
 }
 
-/// Watches all subjects until they are over.
-pub async fn until_over(
+/// The same, with `over` called between what happened and what is said at the end.
+pub async fn watch_then(
     context: &Context,
     client: &Client,
-    subjects: &[Subject],
+    subjects: Vec<Subject>,
     wish: &Wish,
-) -> Result<Vec<View>> {
+    over: impl FnOnce(),
+) -> Result {
     let output = context.output;
     let teller = Teller::new(context, wish.tell, HEARTBEAT, move |line| output.line(line));
-    match attend(client, subjects, wish, teller).await? {
-        Ended::All(views) => Ok(views),
+    let views = match attend(client, &subjects, wish, teller).await? {
+        Ended::All(views) => views,
         Ended::TooLate => {
             let failure = Failure::new(ExitCode::WaitTimeout, format!("--wait-timeout passed; {JOBS_GO_ON}"));
-            Err(subjects.iter().map(way_back).fold(failure, Failure::hint))
+            return Err(subjects.iter().map(way_back).fold(failure, Failure::hint));
         }
-    }
+    };
+    over();
+    report(context, client, &views, wish).await?;
+    Ok(verdict(context, &views, &wish.patience))
 }
 
 /// How watching ended.
@@ -134,7 +135,7 @@ async fn attend(client: &Client, subjects: &[Subject], wish: &Wish, mut teller: 
 }
 
 /// Prints what there is to say at the end.
-pub async fn report(context: &Context, client: &Client, views: &[View], wish: &Wish) -> Result<()> {
+async fn report(context: &Context, client: &Client, views: &[View], wish: &Wish) -> Result<()> {
     let output = &context.output;
     if output.format != Format::Text {
         let objects: Vec<_> = views.iter().map(|view| Object::new(view.id(), &view.json(), "")).collect();
