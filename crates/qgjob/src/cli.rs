@@ -217,7 +217,11 @@ impl Context {
     }
 
     fn client_of(&self, settings: &Settings) -> Result<Client> {
-        Ok(Client::new(&settings.server, settings.token.clone(), self.global.request_timeout)?)
+        let client = Client::new(&settings.server, settings.token.clone(), self.global.request_timeout)?;
+        Ok(match &settings.login {
+            Some(login) => client.with_login(login.clone()),
+            None => client,
+        })
     }
 }
 

@@ -3,11 +3,13 @@
 
 mod api;
 mod log;
+mod login;
 mod sse;
 mod upload;
 pub mod watch;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qgjob_core::api::problem::Problem;
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 pub use api::{Filter, LogQuery, server_time};
 pub use log::Follow;
+pub use login::{Login, Source};
 pub use upload::{Upload, sha256_of_file};
 
 /// How long a refused or broken connection is tried again before a plain command gives up.
@@ -84,6 +87,12 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The CI service gives no id-token.
+    #[error("the CI service gives no id-token: {cause}")]
+    IdToken {
+        /// What it said.
+        cause: String,
+    },
     /// A local file could not be read or written.
     #[error("{path}: {cause}")]
     File {
@@ -102,6 +111,7 @@ impl Error {
             Self::Refused(problem) if problem.status == 429 => ExitCode::Quota,
             Self::Refused(problem) => problem.code.exit_code(),
             Self::Status { status, .. } => exit_code_of_status(*status),
+            Self::IdToken { .. } => ExitCode::Auth,
             Self::NotUnderstood { .. } => ExitCode::Infra,
             Self::File { .. } => ExitCode::Usage,
         }
@@ -140,12 +150,20 @@ fn exit_code_of_status(status: u16) -> ExitCode {
 /// What every method answers.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What is shown to the server.
+#[derive(Clone)]
+enum Credential {
+    None,
+    Token(Secret),
+    Login(Arc<login::Session>),
+}
+
 /// A connection to one server with at most one token.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    token: Option<Secret>,
+    credential: Credential,
     timeout: Duration,
 }
 
@@ -174,7 +192,18 @@ impl Client {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        Ok(Self { http, base, token, timeout })
+        let credential = token.map_or(Credential::None, Credential::Token);
+        Ok(Self { http, base, credential, timeout })
+    }
+
+    /// The same with a login instead of a token, made when it is first needed.
+    #[must_use]
+    pub fn with_login(self, login: Login) -> Self {
+        self.with(Credential::Login(login::Session::new(login)))
+    }
+
+    fn with(&self, credential: Credential) -> Self {
+        Self { credential, ..self.clone() }
     }
 
     /// `scheme://host:port` of the server.
@@ -187,9 +216,9 @@ impl Client {
         self.url(&format!("api/v1/runs/{}", part(id))).to_string()
     }
 
-    /// Whether calls carry a token.
+    /// Whether calls carry a token that somebody stored.
     pub fn has_token(&self) -> bool {
-        self.token.is_some()
+        matches!(self.credential, Credential::Token(_))
     }
 
     fn url(&self, path: &str) -> Url {
@@ -201,13 +230,7 @@ impl Client {
     fn call(&self, method: Method, path: impl AsRef<str>) -> Call<'_> {
         let url = self.url(path.as_ref());
         let repeatable = method == Method::GET || method == Method::DELETE;
-        let mut request = self.http.request(method, url).timeout(self.timeout);
-        if let Some(token) = &self.token {
-            let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
-            let mut value = value.expect("tokens were checked when they were read");
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
-        }
+        let request = self.http.request(method, url).timeout(self.timeout);
         Call { client: self, request, repeatable }
     }
 
@@ -318,7 +341,35 @@ impl Call<'_> {
 }
 
 impl Client {
+    /// Sends once, with the token; with another one if a login has ended before its time.
     async fn once(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+        let session = match &self.credential {
+            Credential::None => return self.send(request, None).await,
+            Credential::Token(token) => return self.send(request, Some(token)).await,
+            Credential::Login(session) => session,
+        };
+        let again = request.try_clone();
+        let token = session.token(self).await?;
+        match (self.send(request, Some(&token)).await, again) {
+            (Err(error), Some(again)) if error.status() == Some(401) => {
+                session.forget(&token).await;
+                self.send(again, Some(&session.token(self).await?)).await
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        token: Option<&Secret>,
+    ) -> Result<reqwest::Response> {
+        if let Some(token) = token {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+            let mut value = value.map_err(|_| self.not_understood("its token cannot be sent in a header"))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
         let started = Instant::now();
         let response = request.send().await.map_err(|error| unreachable(&self.base, &error))?;
         tracing::debug!(
@@ -386,13 +437,19 @@ fn asked_to_wait(error: &Error) -> Option<Duration> {
 }
 
 fn unreachable(base: &Url, error: &reqwest::Error) -> Error {
-    // The outer messages repeat the URL; the innermost says what happened.
+    Error::Unreachable { server: origin(base), cause: innermost(error) }
+}
+
+/// The outer messages repeat the URL; the innermost says what happened.
+fn innermost(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let cause = if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() };
-    Error::Unreachable { server: origin(base), cause }
+    cause.to_string()
 }
 
 /// Makes a text fit to be one part of a path.

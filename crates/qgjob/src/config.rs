@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
-use crate::client::{Secret, is_loopback, origin};
+use crate::client::{Login, Secret, Source as LoginSource, is_loopback, origin};
 use credentials::Credentials;
 use project::Project;
 use user::User;
@@ -23,6 +23,11 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("QGJOB_SERVER", "address of the server, as --server"),
     ("QGJOB_TOKEN", "token to show to the server that is used; never read from flags or project files"),
     ("QGJOB_TOKEN_FILE", "file that holds the token, as --token-file"),
+    (
+        "ACTIONS_ID_TOKEN_REQUEST_URL, ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+        "set by GitHub for jobs with `permissions: id-token: write`: without a token, the login is keyless (docs/KEYLESS.md)",
+    ),
+    ("QGJOB_ID_TOKEN", "id-token of another CI service for a keyless login; works once, so for one job"),
     ("QGJOB_PROFILE", "profile of config.toml, as --profile"),
     ("QGJOB_ORG_ID", "org, as --org-id"),
     ("QGJOB_OUTPUT", "form of the output, as --output"),
@@ -100,6 +105,9 @@ pub enum Error {
     /// What should be a token is none.
     #[error("{0} holds no token of the form qgj_…")]
     NotAToken(String),
+    /// What should be an id-token is none.
+    #[error("{0} holds no id-token: three parts in base64url with dots between them")]
+    NotAnIdToken(String),
 }
 
 fn known(profiles: &[String]) -> String {
@@ -197,6 +205,8 @@ pub struct Settings {
     pub server_from: Source,
     /// What to show it.
     pub token: Option<Secret>,
+    /// How to get a token from it, when there is none.
+    pub login: Option<Login>,
     /// The org, when one is set.
     pub org_id: Option<String>,
     /// The project's file, if there is one.
@@ -253,7 +263,11 @@ impl Settings {
         let token = explicit_token(flags, env)?.or_else(|| credentials.token(&origin(&server)).cloned());
         let of_project = project.as_ref().and_then(|project| project.file.org_id.clone());
         let org_id = flags.org_id.clone().or(of_project).or(profile.org_id);
-        Ok(Self { server, server_from, token, org_id, project, server_ignored, folder })
+        let login = match &token {
+            Some(_) => None,
+            None => login(env, org_id.as_deref(), folder.as_deref())?,
+        };
+        Ok(Self { server, server_from, token, login, org_id, project, server_ignored, folder })
     }
 }
 
@@ -273,6 +287,34 @@ fn explicit_token(flags: &Flags, env: &Environment) -> Result<Option<Secret>, Er
         return Err(Error::NotAToken(from));
     }
     Ok(Some(Secret::new(text)))
+}
+
+/// How the CI service that this runs in lets it log in, if it does.
+fn login(env: &Environment, org: Option<&str>, folder: Option<&Path>) -> Result<Option<Login>, Error> {
+    let asked = (env.get("ACTIONS_ID_TOKEN_REQUEST_URL"), env.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
+    let source = match (asked, env.get("QGJOB_ID_TOKEN")) {
+        ((Some(url), Some(token)), _) => {
+            LoginSource::GitHub { url: url.to_owned(), token: Secret::new(token) }
+        }
+        (_, Some(text)) => LoginSource::Given(id_token(text, "QGJOB_ID_TOKEN")?),
+        _ => return Ok(None),
+    };
+    // What is no name of an org is told by whoever needs one.
+    let org_id = org.and_then(|org| org.parse().ok());
+    Ok(Some(Login { source, org_id, folder: folder.map(|folder| folder.join("logins")) }))
+}
+
+/// Reads an id-token that came `from` there.
+///
+/// # Errors
+/// When it has not the form of one.
+pub fn id_token(text: &str, from: &str) -> Result<Secret, Error> {
+    let text = text.trim();
+    let fits = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !fits || text.split('.').count() != 3 {
+        return Err(Error::NotAnIdToken(from.to_owned()));
+    }
+    Ok(Secret::new(text))
 }
 
 /// Reads the address of a server.
@@ -422,6 +464,31 @@ mod tests {
         assert_eq!(settings.token, Some(Secret::new("qgj_pat_env")));
         let bad = Home::new().load(&Flags::default(), &[("QGJOB_TOKEN", "two words")]);
         assert!(matches!(bad, Err(Error::NotAToken(_))));
+    }
+
+    #[test]
+    fn a_login_is_for_those_who_have_no_token() {
+        let github = [
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://runner.example/?v=1"),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "t"),
+        ];
+        let flags = Flags { org_id: Some("own".into()), ..Flags::default() };
+        let login = Home::new().load(&flags, &github).unwrap().login.unwrap();
+        assert!(matches!(login.source, LoginSource::GitHub { .. }));
+        assert_eq!(login.org_id, Some("own".parse().unwrap()));
+        let given = ("QGJOB_ID_TOKEN", "a.b.c\n");
+        let login = Home::new().load(&flags, &[given]).unwrap().login.unwrap();
+        assert!(matches!(&login.source, LoginSource::Given(token) if token.expose() == "a.b.c"));
+        assert!(!format!("{login:?}").contains("a.b.c"), "it appears in no debug output");
+        for env in
+            [&github[..1], &github[1..], &[("QGJOB_ID_TOKEN", "")], &[given, ("QGJOB_TOKEN", "qgj_pat_a")]]
+        {
+            assert!(Home::new().load(&flags, env).unwrap().login.is_none(), "{env:?}");
+        }
+        for bad in ["two words", "a.b", "a.b.c.d", "a.b.c\"", "qgj_pat_a"] {
+            let error = Home::new().load(&flags, &[("QGJOB_ID_TOKEN", bad)]).unwrap_err();
+            assert!(matches!(error, Error::NotAnIdToken(_)) && !error.to_string().contains(bad), "{error}");
+        }
     }
 
     #[test]

@@ -129,9 +129,10 @@ fn of_settings(settings: &Settings) -> Check {
     };
     let org = settings.org_id.as_deref().map(|org| format!(", org {org}")).unwrap_or_default();
     let detail = format!("server {} ({why}){org}", origin(&settings.server));
-    match &settings.token {
-        Some(_) => Check::ok("configuration", detail),
-        None => Check::warn(
+    match (&settings.token, &settings.login) {
+        (Some(_), _) => Check::ok("configuration", detail),
+        (None, Some(_)) => Check::ok("configuration", format!("{detail}, keyless login")),
+        (None, None) => Check::warn(
             "configuration",
             format!("{detail}, no token for it"),
             "start a server on this machine with `qgjob server run`, or set QGJOB_TOKEN or QGJOB_TOKEN_FILE",
@@ -164,7 +165,7 @@ async fn of_server(context: &Context, client: &Client, settings: &Settings, chec
             Check::ok("clock", "agrees with the server's")
         });
     }
-    if settings.token.is_none() {
+    if settings.token.is_none() && settings.login.is_none() {
         return;
     }
     checks.push(match client.whoami().await {

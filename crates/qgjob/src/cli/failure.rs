@@ -114,6 +114,9 @@ impl From<client::Error> for Failure {
                 failure.problem = Some(problem);
                 failure
             }
+            client::Error::IdToken { cause } => Self::new(exit, "the CI service gives no id-token").cause(cause).hint(
+                "give the job `permissions: { id-token: write }`, or set QGJOB_TOKEN; jobs for pull requests of forks get no id-token",
+            ),
             other => Self::new(exit, other.to_string()),
         }
     }
@@ -134,6 +137,9 @@ impl From<config::Error> for Failure {
             config::Error::NoProfile { .. }
             | config::Error::BadServer { .. }
             | config::Error::File { .. } => failure,
+            config::Error::NotAnIdToken(_) => Self { exit: ExitCode::Auth, ..failure }.hint(
+                "set it to what your CI service issued for the address of the server; see docs/KEYLESS.md",
+            ),
             config::Error::NotAToken(_) => Self { exit: ExitCode::Auth, ..failure },
         }
     }

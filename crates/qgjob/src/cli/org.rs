@@ -1,5 +1,9 @@
 //! `qgjob org`.
 
+mod oidc_policy;
+
+pub use oidc_policy::who;
+
 use qgjob_core::api::orgs::{ConcurrencyLimit, ConcurrencyView, OrgView, QuotaChange};
 use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::limits::{CAPS, CONCURRENCY_LIMITS, WEIGHTS};
@@ -19,6 +23,9 @@ pub enum Org {
     /// Concurrency groups: of the jobs that name one, only so many run at a time
     #[command(subcommand)]
     Concurrency(Concurrency),
+    /// Policies: which pipelines log in to the org without a stored token
+    #[command(subcommand, alias = "oidc-policies")]
+    OidcPolicy(oidc_policy::OidcPolicy),
     /// Let all waiting jobs of the org rest, those that come later too; what runs goes on
     ///
     /// While they rest, their queue timeout does not pass. Needs an admin's token.
@@ -90,6 +97,7 @@ impl Org {
         let client = context.client_of(&settings)?;
         let org = super::submit::org(&settings)?;
         match self {
+            Self::OidcPolicy(command) => return command.run(context, &client, &org).await,
             Self::Quota(Quota::View) => {
                 let view = client.org(&org).await?;
                 context.output.object(&view, org.as_str(), || facts(&view))?;

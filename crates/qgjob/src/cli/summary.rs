@@ -87,6 +87,9 @@ fn of_run(output: &Output, run: &RunWithJobs, tests: &Tests) -> String {
     for (key, value) in &facts.labels {
         text.push_str(&format!(" · {key}={value}"));
     }
+    if let Some(ci) = &facts.ci {
+        text.push_str(&format!("\n  submitted by {}", super::org::who(ci)));
+    }
     text.push_str("\n\n");
     text.push_str(&of_jobs(output, &run.job_list, tests));
     let installs = run.run.installs;

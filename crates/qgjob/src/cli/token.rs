@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use qgjob_core::api::tokens::NewToken;
 use qgjob_core::model::exit::ExitCode;
-use qgjob_core::model::token::{Id, Kind};
+use qgjob_core::model::token::{self, Id, Kind};
 
 use super::failure::{Failure, Result};
 use super::{Context, value};
 use crate::client::Client;
-use crate::output::{self, GOOD};
+use crate::output::{self, GOOD, plain};
 
 /// Tokens for people and pipelines
 #[derive(Debug, clap::Subcommand)]
@@ -33,6 +33,11 @@ pub enum Token {
     /// List tokens, without their secrets
     #[command(after_help = "Example:\n  qgjob token list")]
     List,
+    /// Show the token that is used: what it is for, whose it is, and until when it works
+    ///
+    /// In CI without a stored token, this logs in with the id-token of the job.
+    #[command(after_help = "Example:\n  qgjob token whoami")]
+    Whoami,
     /// End a token at once
     #[command(after_help = "Example:\n  qgjob token revoke tok_01kb4x9tq3m8e7w2n5r6v0zcha")]
     Revoke {
@@ -67,6 +72,10 @@ impl Token {
                 }
                 context.output.list(&list)?;
             }
+            Self::Whoami => {
+                let me = client.whoami().await?;
+                context.output.object(&me, &me.token.id.to_string(), || facts(&me.token))?;
+            }
             Self::Revoke { id } => {
                 let id = find(&client, &id).await?;
                 client.revoke_token(&id).await?;
@@ -77,6 +86,19 @@ impl Token {
         }
         Ok(ExitCode::Ok)
     }
+}
+
+fn facts(token: &token::Token) -> String {
+    let mut facts = vec![("kind", token.kind.to_string()), ("name", plain(&token.name))];
+    facts.extend(token.org_id.as_ref().map(|org| ("org", org.to_string())));
+    facts.extend(token.expires_at.map(|at| ("works until", at.to_string())));
+    if let Some(ci) = &token.ci {
+        let may: Vec<&str> = ci.may.iter().map(|may| may.as_str()).collect();
+        facts.push(("pipeline", super::org::who(&ci.run)));
+        facts.push(("may", format!("{}, up to priority {}", may.join(","), ci.max_priority)));
+        facts.push(("policy", ci.policy_id.to_string()));
+    }
+    facts.iter().fold(token.id.to_string(), |text, (name, value)| format!("{text}\n  {name:<12} {value}"))
 }
 
 /// The id of the token that is named by it or by its end.

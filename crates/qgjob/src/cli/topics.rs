@@ -71,6 +71,9 @@ A server's first start on this machine keeps its admin token in your credentials
 without a login. Make tokens for others with `qgjob token create` (one org's jobs) and `qgjob agent token create`
 (registers one agent, once, within an hour).
 
+In CI no token needs to be stored: jobs of GitHub Actions, GitLab and others log in with an id-token, as policies of the org
+allow it (docs/KEYLESS.md). The id-token and the token that it is given for are in no log either.
+
 The output of tests is shown without control sequences other than colours.";
 
 /// What the numbers alone do not say.

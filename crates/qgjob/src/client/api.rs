@@ -7,6 +7,7 @@ use qgjob_core::api::about::{Readiness, Version};
 use qgjob_core::api::app_versions::{AppVersionView, NewAppVersion};
 use qgjob_core::api::explain::Explanation;
 use qgjob_core::api::jobs::{AttemptView, JobView, TryView};
+use qgjob_core::api::logins::{NewPolicy, PolicyTest, PolicyTested, PolicyView};
 use qgjob_core::api::orgs::{ConcurrencyLimit, ConcurrencyView, OrgView, QuotaChange};
 use qgjob_core::api::page::{MAX_LIMIT, Page};
 use qgjob_core::api::queue::{GroupView, QueueView};
@@ -23,7 +24,7 @@ use reqwest::Method;
 use reqwest::header::DATE;
 use serde::de::DeserializeOwned;
 
-use super::{Client, Error, Result, part};
+use super::{Client, Error, Result, Secret, part};
 
 /// Filters of a list as they are sent: names and values.
 pub type Filter = Vec<(&'static str, String)>;
@@ -302,6 +303,29 @@ impl Client {
     /// Ends a token.
     pub async fn revoke_token(&self, id: &str) -> Result<()> {
         self.call(Method::DELETE, format!("api/v1/tokens/{}", part(id))).done().await
+    }
+
+    /// The policies that let pipelines log in to an org, in the order in which they count.
+    pub async fn policies(&self, org: &OrgId) -> Result<Vec<PolicyView>> {
+        self.items(format!("api/v1/orgs/{}/oidc-policies", part(org.as_str()))).await
+    }
+
+    /// Adds a policy behind those that the org has.
+    pub async fn add_policy(&self, org: &OrgId, new: &NewPolicy) -> Result<PolicyView> {
+        let call = self.call(Method::POST, format!("api/v1/orgs/{}/oidc-policies", part(org.as_str())));
+        call.json(new).answer().await
+    }
+
+    /// Removes a policy.
+    pub async fn remove_policy(&self, org: &OrgId, id: &str) -> Result<()> {
+        let path = format!("api/v1/orgs/{}/oidc-policies/{}", part(org.as_str()), part(id));
+        self.call(Method::DELETE, path).done().await
+    }
+
+    /// What a login with the id-token would come to.
+    pub async fn test_policies(&self, org: &OrgId, id_token: &Secret) -> Result<PolicyTested> {
+        let call = self.call(Method::POST, format!("api/v1/orgs/{}/oidc-policies/test", part(org.as_str())));
+        call.json(&PolicyTest { token: id_token.expose().to_owned() }).repeatable().answer().await
     }
 
     /// Whom the server takes the caller for.

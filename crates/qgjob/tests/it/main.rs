@@ -10,6 +10,9 @@ mod device_bench;
 mod docs;
 mod gateway_story;
 mod github_story;
+#[expect(dead_code, reason = "the tests of the server use the rest")]
+mod issuer;
+mod login_story;
 mod main_story;
 mod mutation_story;
 mod pipeline_story;

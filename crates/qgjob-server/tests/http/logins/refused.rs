@@ -382,6 +382,31 @@ async fn gitlab_names_its_owners_and_forks_in_its_own_way() {
 }
 
 #[tokio::test]
+async fn an_id_token_without_a_name_works_once_too() {
+    let issuer = Issuer::start().await;
+    let trusted = issuer.url.parse().unwrap();
+    let world = World::with(|config| config.oidc_issuers.push(trusted)).await;
+    let path = "/api/v1/orgs/own/oidc-policies";
+    let policy = |conditions: Value| json!({"issuer": issuer.url, "match": conditions});
+    let loose = policy(json!({"organization_slug": ["acme*"]}));
+    world.admin.post(path, &loose).await.problem("invalid_request").await;
+    let bound = policy(json!({"organization_id": ["0184990a"], "build_branch": ["main"]}));
+    world.admin.post(path, &bound).await.status_is(StatusCode::CREATED).await;
+    // As Buildkite makes them.
+    let changes = |number: u32| json!({"jti": null, "organization_id": "0184990a", "build_branch": "main", "build_number": number});
+    let log_in = async |token: &str| {
+        world.nobody().post("/api/v1/auth/oidc", &json!({"token": token, "org_id": "own"})).await
+    };
+    for number in [1, 2] {
+        let token = issuer.token(&world.url, changes(number));
+        log_in(&token).await.status_is(StatusCode::CREATED).await;
+        log_in(&token).await.problem("id_token_used").await;
+    }
+    let foreign = issuer.token(&world.url, changed(changes(3), json!({"organization_id": "0184990b"})));
+    log_in(&foreign).await.problem(NOT_ALLOWED).await;
+}
+
+#[tokio::test]
 async fn an_issuer_that_misbehaves_lets_nobody_in() {
     let moods = [
         Mood::Fails,

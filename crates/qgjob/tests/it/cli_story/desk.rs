@@ -29,6 +29,8 @@ impl Done {
 pub struct Desk {
     home: tempfile::TempDir,
     server: Option<Child>,
+    /// What the server is told besides its address.
+    pub server_args: Vec<String>,
     /// Where the server listens; kept over restarts.
     pub address: String,
 }
@@ -36,7 +38,7 @@ pub struct Desk {
 impl Desk {
     pub fn without_server() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let desk = Self { home, server: None, address: "127.0.0.1:0".to_owned() };
+        let desk = Self { home, server: None, server_args: Vec::new(), address: "127.0.0.1:0".to_owned() };
         let project = desk.project();
         std::fs::create_dir_all(project.join("tests")).unwrap();
         std::fs::write(project.join("package.json"), "{}").unwrap();
@@ -71,7 +73,10 @@ impl Desk {
 
     pub async fn start_server(&mut self) {
         let mut command = self.command(env!("CARGO_BIN_EXE_qgjob"));
-        command.args(["server", "run", "--listen", &self.address]).stderr(Stdio::null());
+        command
+            .args(["server", "run", "--listen", &self.address])
+            .args(&self.server_args)
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let out = child.stdout.take().unwrap();
         self.server = Some(child);
