@@ -28,6 +28,7 @@ use bytes::Bytes;
 use qgjob_core::model::evidence::{Exit, Fault, Report};
 use qgjob_core::model::job::Reason;
 use qgjob_core::model::name::{EnvName, TestPath};
+use qgjob_core::model::rerun::NamedTest;
 use qgjob_core::model::shard::Shard;
 use qgjob_core::model::test_result::Try;
 use tokio::io::AsyncReadExt;
@@ -131,6 +132,8 @@ pub struct Plan {
     pub test: TestPath,
     /// Which of the file's tests; none for all of them.
     pub shard: Option<Shard>,
+    /// Of those, the tests that a rerun names; all when it names none.
+    pub only: Vec<NamedTest>,
     pub project: PlaywrightProject,
     /// Where AppWright's WebDriver calls go.
     pub gateway_port: u16,

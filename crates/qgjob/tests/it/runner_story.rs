@@ -2,6 +2,7 @@
 //! verdict. Their tests use AppWright's `test`, but no device: what a phone adds is told elsewhere.
 
 mod preparing;
+mod reruns;
 mod scene;
 mod shards;
 mod traps;

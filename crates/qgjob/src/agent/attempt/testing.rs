@@ -76,6 +76,7 @@ impl Attempt<'_> {
             setting,
             test: self.lease.test.clone(),
             shard: self.lease.shard.clone(),
+            only: self.lease.only.clone(),
             project,
             gateway_port: gateway.port(),
             timeout: self.deadline.saturating_duration_since(tokio::time::Instant::now()),

@@ -50,7 +50,7 @@ impl AttemptDir {
         self.root.join("events.ndjson")
     }
 
-    /// The tests that a shard names.
+    /// The tests that a shard or a rerun names.
     pub(super) fn test_list(&self) -> PathBuf {
         self.root.join("tests.list")
     }

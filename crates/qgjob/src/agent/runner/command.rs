@@ -16,7 +16,10 @@ const NET: Duration = Duration::from_secs(30);
 /// Runs the selected tests of one test file.
 pub(super) fn test(plan: &Plan, selection: &Selection, shims: &Shims) -> Launch {
     let chosen = selection.arguments(&plan.dir.test_list());
-    let launch = playwright(&plan.setting).args(chosen).args(arguments(plan)).envs(environment(plan, shims));
+    let launch = playwright(&plan.setting)
+        .args(chosen)
+        .args(arguments(plan, selection))
+        .envs(environment(plan, shims));
     let launch = launch.output(Output::Piped);
     match &plan.records {
         Some(records) => launch.recorded_in(records),
@@ -45,14 +48,14 @@ pub(super) fn playwright(setting: &Setting) -> Launch {
 }
 
 /// Everything after the configuration.
-pub(super) fn arguments(plan: &Plan) -> Vec<String> {
+pub(super) fn arguments(plan: &Plan, selection: &Selection) -> Vec<String> {
     let attempt_ms = plan.timeout.as_millis() as u64;
     // 0 means none, which is AppWright's default.
     let test_ms = match plan.project.timeout_ms {
         0 => attempt_ms,
         own => own.min(attempt_ms),
     };
-    vec![
+    let mut arguments = vec![
         "--project".to_owned(),
         plan.project.name.clone(),
         "--workers=1".to_owned(),
@@ -61,8 +64,17 @@ pub(super) fn arguments(plan: &Plan) -> Vec<String> {
         format!("--global-timeout={}", (plan.timeout + NET).as_millis()),
         format!("--output={}", plan.dir.results().display()),
         "--reporter=list,json".to_owned(),
-        file_argument(&plan.setting.workspace.join(plan.test.as_str())),
-    ]
+    ];
+    let file = file_argument(&plan.setting.workspace.join(plan.test.as_str()));
+    match selection {
+        Selection::At { lines, .. } => {
+            arguments.extend(lines.iter().map(|line| format!("{file}:{line}")));
+        }
+        Selection::All | Selection::Only(_) | Selection::AllBut(_) | Selection::Nothing => {
+            arguments.push(file)
+        }
+    }
+    arguments
 }
 
 fn environment(plan: &Plan, shims: &Shims) -> BTreeMap<String, String> {
@@ -83,16 +95,21 @@ fn environment(plan: &Plan, shims: &Shims) -> BTreeMap<String, String> {
 /// The argument that means exactly the file at `path`.
 ///
 /// Playwright takes a file argument for a regular expression that may match anywhere and in any case, unless
-/// it stands between slashes; and it cuts `:12` off the end for a line number, which `$/` prevents.
+/// it stands between slashes; and it cuts `:12` off the end for a line number, which `$/` prevents. Behind that
+/// a line number may follow.
 pub(super) fn file_argument(path: &Path) -> String {
-    let mut pattern = String::from("/^");
-    for c in path.display().to_string().chars() {
+    format!("/^{}$/", escaped(&path.display().to_string()))
+}
+
+/// The text as a regular expression of JavaScript that means just it.
+pub(super) fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
         if "\\^$.*+?()[]{}|/-".contains(c) {
             pattern.push('\\');
         }
         pattern.push(c);
     }
-    pattern.push_str("$/");
     pattern
 }
 
@@ -117,6 +134,7 @@ mod tests {
             setting,
             test: "tests/a.spec.js".parse().unwrap(),
             shard: None,
+            only: vec![],
             project: PlaywrightProject {
                 name: "two words".to_owned(),
                 timeout_ms,
@@ -132,7 +150,7 @@ mod tests {
 
     fn arguments_for(timeout_ms: u64) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
-        arguments(&plan(dir.path(), timeout_ms))
+        arguments(&plan(dir.path(), timeout_ms), &Selection::All)
     }
 
     #[test]

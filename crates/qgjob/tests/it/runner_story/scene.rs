@@ -13,6 +13,7 @@ use qgjob::agent::runner::{
 use qgjob::agent::workspace::{Cache, Error, Project, Settings, Workspace};
 use qgjob::bundle;
 use qgjob_core::model::evidence::{Evidence, Stop};
+use qgjob_core::model::rerun::NamedTest;
 use qgjob_core::model::selector::{Platform, Target};
 use qgjob_core::model::shard::Shard;
 use qgjob_core::queue::verdict::{Asked, Judgement, judge};
@@ -107,6 +108,7 @@ impl Scene {
             setting,
             test: test.parse().unwrap(),
             shard: None,
+            only: vec![],
             project,
             gateway_port: 9,
             timeout: Duration::from_secs(60),
@@ -141,6 +143,18 @@ impl Scene {
         done: &Finished,
         stopped: Option<Stop>,
     ) -> Judgement {
+        self.judge_named(test, shard, &[], done, stopped)
+    }
+
+    /// The same of a job that names tests.
+    pub fn judge_named(
+        &self,
+        test: &str,
+        shard: Option<&Shard>,
+        only: &[NamedTest],
+        done: &Finished,
+        stopped: Option<Stop>,
+    ) -> Judgement {
         let evidence = Evidence {
             stopped,
             fault: None,
@@ -148,7 +162,7 @@ impl Scene {
             selected: done.selected,
             report: done.report.clone(),
         };
-        let asked = Asked { test: &test.parse().unwrap(), shard, only: &[] };
+        let asked = Asked { test: &test.parse().unwrap(), shard, only };
         judge(asked, &evidence, &done.tries, stopped == Some(Stop::Cancelled))
     }
 }
