@@ -1,6 +1,7 @@
 //! The report of a run or of one of its jobs: read from the server once, then rendered without it. Totals are the server's;
 //! a job that came to no verdict is told as such and never missing.
 
+mod comparison;
 mod load;
 mod markdown;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{between, count};
 
+pub use comparison::{Compared, Comparison, Side};
 pub use markdown::{SMALLEST_BUDGET, markdown};
 
 /// The schema of a report as JSON.

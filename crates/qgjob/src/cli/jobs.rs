@@ -13,6 +13,7 @@ use qgjob_core::model::name::{AppVersionId, IdempotencyKey};
 use super::Context;
 use super::failure::{Failure, Result};
 use super::interrupt::Interrupt;
+use super::rerun::Again;
 use super::submit::org;
 use super::value::{self, Which, random_key};
 use super::watch::{Patience, Wish, watch};
@@ -165,12 +166,17 @@ impl Cancel {
 /// Run finished jobs again
 ///
 /// Each becomes a run of its own with the same test, app version, project and options. Of a run, its jobs that did not
-/// pass are retried.
+/// pass are retried; with --failed it is `qgjob run rerun-failed`: one new run, of the tests that failed alone.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  qgjob retry --job-id=<id> --watch\n  qgjob retry --run-id=<id>")]
+#[command(
+    after_help = "Examples:\n  qgjob retry --job-id=<id> --watch\n  qgjob retry --run-id=<id>\n  qgjob retry --failed --run-id=<id>"
+)]
 pub struct Retry {
     #[command(flatten)]
     which: Which,
+    /// Of a run, run the tests that failed again, as one run that counts all
+    #[arg(long)]
+    failed: bool,
     /// Tell what happens until the end; the exit code is the verdict
     #[arg(short, long)]
     watch: bool,
@@ -187,6 +193,14 @@ impl Retry {
 
     async fn retry(self, context: &Context, client: &Client, interrupt: &Interrupt) -> Result {
         let subjects = self.which.subjects(client).await?;
+        if self.failed {
+            let [Subject::Run(run)] = subjects.as_slice() else {
+                return Err(Failure::usage("--failed is for one run")
+                    .hint("name it: qgjob retry --failed --run-id=<id>; `qgjob run list` shows them"));
+            };
+            let again = Again { run, key: None, watch: self.watch, patience: self.patience };
+            return again.make(context, client, interrupt).await;
+        }
         let several = subjects.len() > 1 || matches!(subjects[0], Subject::Run(_));
         let mut jobs = Vec::new();
         for subject in subjects {

@@ -5,8 +5,10 @@ use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::job::{Conclusion, Status};
 use qgjob_core::model::name::AppVersionId;
 
+use super::compare::Compare;
 use super::failure::Result;
 use super::jobs::PageFlags;
+use super::rerun::RerunFailed;
 use super::status::object;
 use super::{Context, value};
 use crate::client::watch::View;
@@ -41,6 +43,8 @@ pub enum Run {
         #[arg(long, value_name = "ID", conflicts_with = "id")]
         run_id: Option<String>,
     },
+    RerunFailed(RerunFailed),
+    Compare(Compare),
 }
 
 /// Which runs.
@@ -66,6 +70,8 @@ impl Run {
     pub async fn run(self, context: &Context) -> Result {
         match self {
             Self::List(list) => list.run(context).await,
+            Self::RerunFailed(again) => again.run(context).await,
+            Self::Compare(compare) => compare.run(context).await,
             Self::View { id, run_id } => {
                 let client = context.client()?;
                 let id = value::run_id(&client, &id.or(run_id).unwrap_or_default()).await?;

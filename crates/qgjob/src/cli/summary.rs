@@ -90,6 +90,13 @@ fn of_run(output: &Output, run: &RunWithJobs, tests: &Tests) -> String {
     if let Some(ci) = &facts.ci {
         text.push_str(&format!("\n  submitted by {}", super::org::who(ci)));
     }
+    if let Some(before) = facts.rerun_of {
+        let carried = counted(facts.carried).unwrap_or_else(|| "nothing".to_owned());
+        text.push_str(&format!("\n  rerun of {before} · carried from it: {carried}"));
+        if let Some(all) = counted(facts.tests) {
+            text.push_str(&format!(" · of {}: {all}", count(u64::from(facts.tests.total), "test")));
+        }
+    }
     text.push_str("\n\n");
     text.push_str(&of_jobs(output, &run.job_list, tests));
     let installs = run.run.installs;

@@ -9,6 +9,7 @@ mod interrupting;
 mod json;
 mod limiting;
 mod replaying;
+mod rerunning;
 mod resuming;
 mod watching;
 
