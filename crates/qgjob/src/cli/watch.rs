@@ -2,6 +2,7 @@
 //! JSON, or silence. The exit code is the server's verdict.
 
 mod live;
+mod outage;
 pub mod story;
 
 use std::io;
@@ -17,14 +18,13 @@ use super::interrupt::{JOBS_GO_ON, OnInterrupt, way_back};
 use super::{Context, summary, value};
 use crate::client::Client;
 use crate::client::watch::{Options, Subject, Update, View, follow};
-use crate::output::{Format, Object, span};
+use crate::output::{Format, Object};
 use live::Live;
+use outage::Outage;
 use story::{News, Story};
 
 /// A pipeline's log shows life at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(60);
-/// A connection that is back sooner is not worth a word.
-const SILENT_RECONNECT: Duration = Duration::from_secs(10);
 
 /// Flags of commands that wait.
 #[derive(Debug, Clone, clap::Args)]
@@ -183,7 +183,7 @@ struct Teller<'a> {
     live: Option<Live>,
     heartbeat: Duration,
     told: Instant,
-    lost: Option<Instant>,
+    outage: Outage,
     print: Box<Print<'a>>,
 }
 
@@ -204,7 +204,7 @@ impl<'a> Teller<'a> {
             live,
             heartbeat,
             told: Instant::now(),
-            lost: None,
+            outage: Outage::default(),
             print,
         }
     }
@@ -225,17 +225,13 @@ impl<'a> Teller<'a> {
                 self.news(news)?;
             }
             Update::Lost { tries, next, cause } => {
-                let since = *self.lost.get_or_insert_with(Instant::now);
-                if since.elapsed() + next > SILENT_RECONNECT {
-                    let next = span(next.as_millis() as u64);
-                    self.note(&format!(
-                        "connection lost ({cause}), retrying (attempt {tries}, next in {next})"
-                    ));
+                if let Some(line) = self.outage.lost(Instant::now(), tries, next, &cause) {
+                    self.note(&line);
                 }
             }
             Update::Back => {
-                if self.lost.take().is_some_and(|since| since.elapsed() > SILENT_RECONNECT) {
-                    self.note("connected again");
+                if let Some(line) = self.outage.back() {
+                    self.note(line);
                 }
             }
             Update::End(view) => self.end(&view)?,

@@ -4,6 +4,7 @@ pub mod agent;
 mod bounds;
 pub mod desk;
 mod exit_codes;
+mod following;
 mod initializing;
 mod interrupting;
 mod json;

@@ -23,6 +23,8 @@ pub enum Fate {
     Cut(usize),
     /// Its answer begins, and nothing more comes.
     Silent,
+    /// Its answer falls silent after so many bytes of the body, and stays open.
+    Stalls(usize),
     /// In its answer, the first text is replaced by the second.
     Altered(&'static str, &'static str),
     /// The server gets it and answers, and the answer never arrives.
@@ -165,6 +167,11 @@ async fn answer(State(between): State<Between>, request: Request) -> Response {
     let (status, headers) = (answered.status(), answered.headers().clone());
     let body = match fate {
         Fate::Cut(after) => Body::from_stream(cut(answered.bytes_stream(), after)),
+        Fate::Stalls(after) => {
+            let cut =
+                cut(answered.bytes_stream(), after).take_while(|piece| std::future::ready(piece.is_ok()));
+            Body::from_stream(cut.chain(futures_util::stream::pending()))
+        }
         Fate::Altered(from, to) => Body::from(answered.text().await.unwrap().replace(from, to)),
         _ => Body::from_stream(answered.bytes_stream()),
     };
