@@ -16,6 +16,7 @@ mod logs;
 mod org;
 mod queue;
 pub mod reference;
+mod report;
 mod rerun;
 mod run;
 mod server;
@@ -153,6 +154,9 @@ enum Command {
     /// Files kept from jobs: traces, screenshots, reports
     #[command(subcommand, alias = "artifacts")]
     Artifact(artifact::Artifact),
+    /// Reports of runs: JUnit, JSON, HTML, Markdown, Allure, Playwright
+    #[command(subcommand, alias = "reports")]
+    Report(report::Report),
     /// The server
     #[command(subcommand)]
     Server(server::Server),
@@ -296,6 +300,7 @@ async fn dispatch(context: &Context, command: Command) -> Result {
         Command::Agent(command) => command.run(context).await,
         Command::Token(command) => command.run(context).await,
         Command::Artifact(command) => command.run(context).await,
+        Command::Report(command) => command.run(context).await,
         Command::Server(command) => command.run(context).await,
         Command::Simulate(command) => command.run(context).await,
         Command::Init(command) => command.run(context).await,

@@ -1,7 +1,11 @@
 //! The report of a run or of one of its jobs: read from the server once, then rendered without it. Totals are the server's;
 //! a job that came to no verdict is told as such and never missing.
 
+mod allure;
+pub mod blob;
 mod comparison;
+mod html;
+mod junit;
 mod load;
 mod markdown;
 #[cfg(test)]
@@ -18,7 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{between, count};
 
+pub use allure::allure;
 pub use comparison::{Compared, Comparison, Side};
+pub use html::html;
+pub use junit::junit;
 pub use markdown::{SMALLEST_BUDGET, markdown};
 
 /// The schema of a report as JSON.
@@ -215,4 +222,35 @@ pub fn error_of(test: &TestView) -> Option<&str> {
 /// Titles from the outermost `describe` to the test, on one line.
 pub fn titled(test: &TestView) -> String {
     crate::text::plain(&test.title.join(" › "))
+}
+
+/// The first line that says something, without control characters, at most 300 characters of it.
+fn first_line(text: &str) -> String {
+    let text = crate::text::tame(text, false);
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// The files that the tries of a test left, as far as they were kept.
+pub fn files_of<'a>(job: &'a JobReport, test: &'a TestView) -> impl Iterator<Item = &'a Artifact> {
+    let names = test.tries.iter().flat_map(|one| &one.files);
+    names.filter_map(|name| {
+        let is = |artifact: &&Artifact| artifact.attempt_id == test.attempt_id && artifact.name == *name;
+        job.artifacts.iter().find(is)
+    })
+}
+
+/// Where a file of the job is put, below the folder for all files: that of an attempt before the last has its attempt's id in
+/// its path. Whoever writes there must check it: names come from tests.
+pub fn place(job: &JobReport, artifact: &Artifact) -> String {
+    // Ids sort by the time they were made.
+    let last = job.artifacts.iter().map(|other| other.attempt_id).max();
+    if last == Some(artifact.attempt_id) {
+        format!("{}/{}", artifact.job_id, artifact.name)
+    } else {
+        format!("{}/{}/{}", artifact.job_id, artifact.attempt_id, artifact.name)
+    }
 }

@@ -8,10 +8,10 @@ pub fn plain(text: &str) -> String {
 }
 
 /// Whether a character is not shown but changes how others are: with marks of the writing direction, a text can look
-/// like another one.
+/// like another one. What is no character has no place in XML.
 fn is_control(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text from elsewhere with its lines, tabs and, if wanted, its colours; all other control sequences are taken

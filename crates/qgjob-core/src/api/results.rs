@@ -51,6 +51,10 @@ pub struct TestTry {
     /// The first error, without colour codes, at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Names of the attempt's artifacts that the try left: screenshots, videos, traces. One that was not kept in the end has
+    /// no artifact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// Where the tries that become tests were seen.
@@ -73,7 +77,20 @@ impl TestView {
         let mut tests: Vec<Self> = Vec::new();
         let mut places = std::collections::HashMap::new();
         for one in tries {
-            let Try { seq, test_id, title, file, line, retry, status, outcome, duration_ms, error, .. } = one;
+            let Try {
+                seq,
+                test_id,
+                title,
+                file,
+                line,
+                retry,
+                status,
+                outcome,
+                duration_ms,
+                error,
+                files,
+                ..
+            } = one;
             let place = *places.entry(test_id.clone()).or_insert(tests.len());
             if place == tests.len() {
                 let Seen { job_id, attempt_id, attempt, ref device_name } = *seen;
@@ -93,7 +110,7 @@ impl TestView {
             }
             let test = &mut tests[place];
             test.outcome = outcome;
-            test.tries.push(TestTry { seq, retry, status, duration_ms, error });
+            test.tries.push(TestTry { seq, retry, status, duration_ms, error, files });
         }
         tests
     }
@@ -123,6 +140,7 @@ mod tests {
             outcome,
             duration_ms: 1,
             error: None,
+            files: Vec::new(),
         };
         let seen = Seen {
             job_id: job::Id(1),

@@ -37,6 +37,10 @@ pub struct Try {
     /// The first error, without colour codes, at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Names of the attempt's artifacts that the try left: screenshots, videos, traces. One that was not kept in the end has
+    /// no artifact.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 /// What one try of a test did.

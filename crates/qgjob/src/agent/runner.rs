@@ -255,7 +255,7 @@ async fn supervise(
         process.stdout().map(|pipe| tokio::spawn(forward(pipe, say.clone()))),
         process.stderr().map(|pipe| tokio::spawn(forward(pipe, say.clone()))),
     ];
-    let mut events = events::Events::new(plan.dir.events(), plan.project.name.clone(), plan.test.clone());
+    let mut events = events::Events::new(&plan.dir, plan.project.name.clone(), plan.test.clone());
     let mut look = tokio::time::interval(LOOK);
     let interrupted = loop {
         tokio::select! {

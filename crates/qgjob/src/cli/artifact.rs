@@ -114,7 +114,7 @@ fn is(artifact: &artifact::Artifact, wanted: &str) -> bool {
 }
 
 /// Where a file goes; a name that leads elsewhere is refused, whatever the server allowed.
-fn place(dir: &Path, name: &str) -> Result<PathBuf> {
+pub fn place(dir: &Path, name: &str) -> Result<PathBuf> {
     let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     if !inside || name.is_empty() || name.contains(['\0', '\\']) {
         return Err(Failure::new(
@@ -125,7 +125,8 @@ fn place(dir: &Path, name: &str) -> Result<PathBuf> {
     Ok(dir.join(name))
 }
 
-async fn save(client: &Client, artifact: &artifact::Artifact, path: &Path) -> Result<()> {
+/// Downloads a file whole or not at all, and checks its bytes.
+pub async fn save(client: &Client, artifact: &artifact::Artifact, path: &Path) -> Result<()> {
     let failed = |error: std::io::Error| {
         Failure::new(ExitCode::Usage, format!("cannot write {}: {error}", path.display()))
     };

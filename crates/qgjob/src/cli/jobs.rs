@@ -221,6 +221,7 @@ impl Retry {
                 "nothing is to be retried: no job of the run ended without passing",
             ));
         }
+        self.patience.reports.prepare(jobs.len())?;
         let (mut runs, mut queued) = (Vec::new(), Vec::new());
         let mut refused = None;
         for (org_id, job) in jobs {
@@ -238,14 +239,15 @@ impl Retry {
             runs.push(Subject::Run(submitted.run_id.to_string()));
         }
         // With --watch, the one document is the run at its end.
-        let told_at_end = self.watch && context.output.format == Format::Json && refused.is_none();
+        let waits = self.watch || self.patience.reports.any();
+        let told_at_end = waits && context.output.format == Format::Json && refused.is_none();
         if !queued.is_empty() && !told_at_end {
             context.output.objects(&queued, several)?;
         }
         if let Some(error) = refused {
             return Err(error.into());
         }
-        if !self.watch {
+        if !waits {
             return Ok(ExitCode::Ok);
         }
         let wish = Wish { tell: true, just_created: true, patience: self.patience };

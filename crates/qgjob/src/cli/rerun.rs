@@ -58,11 +58,13 @@ pub struct Again<'a> {
 
 impl Again<'_> {
     pub async fn make(self, context: &Context, client: &Client, interrupt: &Interrupt) -> Result {
+        let waits = self.watch || self.patience.reports.any();
+        self.patience.reports.prepare(1)?;
         let before = client.run(self.run).await?.run.run;
         let key = self.key.unwrap_or_else(|| random_key(&context.clock));
         let made = interrupt.make(&before.org_id, &key, client.rerun_failed(self.run, &key)).await?;
         // With --watch, the one document is the run at its end.
-        if !(self.watch && context.output.format == Format::Json) {
+        if !(waits && context.output.format == Format::Json) {
             let text = || {
                 let jobs = count(made.jobs.len() as u64, "job");
                 format!(
@@ -74,7 +76,7 @@ impl Again<'_> {
             };
             context.output.object(&made, &made.run_id.to_string(), text)?;
         }
-        if !self.watch {
+        if !waits {
             return Ok(ExitCode::Ok);
         }
         let wish = Wish { tell: true, just_created: true, patience: self.patience };

@@ -37,8 +37,8 @@ impl Status {
     pub async fn run(self, context: &Context) -> Result {
         let client = context.client()?;
         let subjects = self.which.subjects(&client).await?;
-        if self.watch {
-            let wish = Wish { tell: true, just_created: false, patience: self.patience };
+        if self.watch || self.patience.reports.any() {
+            let wish = Wish { tell: self.watch, just_created: false, patience: self.patience };
             return watch_existing(context, &client, subjects, wish).await;
         }
         let mut views = Vec::new();
@@ -123,6 +123,7 @@ impl Wait {
 }
 
 async fn watch_existing(context: &Context, client: &Client, subjects: Vec<Subject>, wish: Wish) -> Result {
+    wish.patience.reports.prepare(subjects.len())?;
     let interrupt = Interrupt::listen(context, wish.patience.on_interrupt.of_watcher())?;
     interrupt.watches(&subjects);
     interrupt.run(client, watch(context, client, subjects, &wish)).await

@@ -159,6 +159,9 @@ impl Submit {
         interrupt: &Interrupt,
         step: Option<&Step>,
     ) -> Result {
+        if !self.dry_run {
+            self.patience.reports.prepare(1)?;
+        }
         let of_project =
             settings.project.as_ref().map(|project| project.file.submit.clone()).unwrap_or_default();
         let org_id = org(settings)?;
@@ -240,7 +243,7 @@ impl Submit {
             step.made(client, &made, submitted.job_id, submitted.status)?;
         }
         let output = &context.output;
-        let waits = self.watch || self.wait;
+        let waits = self.watch || self.wait || self.patience.reports.any();
         if !(waits && output.format != Format::Text && output.format != Format::Jsonl) {
             let name = submitted.job_id.map_or(submitted.run_id.to_string(), |id| id.to_string());
             output.object(submitted, &name, || text(context, new, submitted, waits))?;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::failure::{Failure, Result};
 use super::interrupt::{JOBS_GO_ON, OnInterrupt, way_back};
+use super::report::Reports;
 use super::{Context, summary, value};
 use crate::client::Client;
 use crate::client::watch::{Options, Subject, Update, View, follow};
@@ -43,6 +44,8 @@ pub struct Patience {
     pub allow_no_tests: bool,
     #[command(flatten)]
     pub on_interrupt: OnInterrupt,
+    #[command(flatten)]
+    pub reports: Reports,
 }
 
 /// How to watch.
@@ -56,7 +59,8 @@ pub struct Wish {
     pub patience: Patience,
 }
 
-/// Watches all subjects until they are over. Signals are the caller's to see to: see [`Interrupt`](super::interrupt::Interrupt).
+/// Watches all subjects until they are over, prints what there is to say at the end, and writes the reports that are wanted, which
+/// the caller has prepared. Signals are the caller's to see to: see [`Interrupt`](super::interrupt::Interrupt).
 pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, wish: &Wish) -> Result {
     watch_then(context, client, subjects, wish, || {}).await
 }
@@ -80,7 +84,11 @@ pub async fn watch_then(
     };
     over();
     report(context, client, &views, wish).await?;
-    Ok(verdict(context, &views, &wish.patience))
+    let verdict = verdict(context, &views, &wish.patience);
+    match &subjects[..] {
+        [subject] => wish.patience.reports.conclude(context, client, subject, verdict).await,
+        _ => Ok(verdict),
+    }
 }
 
 /// How watching ended.
@@ -391,6 +399,7 @@ mod tests {
             fail_on_flaky: false,
             allow_no_tests: false,
             on_interrupt: OnInterrupt::default(),
+            reports: Reports::default(),
         };
         let wish = Wish { tell: true, just_created: false, patience };
         let teller = Teller::new(&context, true, heartbeat, print);

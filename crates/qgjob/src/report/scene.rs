@@ -145,3 +145,27 @@ pub fn of_everything() -> Report {
         ],
     )
 }
+
+/// Texts that would be something else than text if they could.
+pub const HOSTILE: &[&str] = &[
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "' autofocus onfocus=alert(1) x='",
+    "</pre></details><h1>passed</h1>",
+    "]]><evil/>",
+    "<!--",
+    "-->",
+    "<![CDATA[x]]>",
+    "<?xml version=\"1.0\"?><!DOCTYPE a [<!ENTITY b SYSTEM \"file:///etc/passwd\">]>&b;",
+    "&lt;b&gt; &amp; &#60;b&#62;",
+    "\u{1b}[31mred\u{1b}[0m \u{1b}]8;;http://x\u{7}link\u{1b}]8;;\u{7}",
+    "nul \u{0} bell \u{7} \u{fffe} \u{ffff} \u{b} \u{c}",
+    "right to left \u{202e}gnp.exe",
+    "</style><style>*{display:none}",
+    "javascript:alert(1)",
+    "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
+    "<svg onload=alert(1)>",
+    "{{constructor.constructor('alert(1)')()}}",
+    "a\r\nb\tc",
+    "",
+];

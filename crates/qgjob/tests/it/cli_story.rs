@@ -10,6 +10,7 @@ mod interrupting;
 mod json;
 mod limiting;
 mod replaying;
+mod reporting;
 mod rerunning;
 mod resuming;
 mod watching;

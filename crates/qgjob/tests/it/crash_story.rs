@@ -223,6 +223,7 @@ async fn attempt(link: &Link, lease: &Lease, over: &CancellationToken) {
         outcome: TestOutcome::Expected,
         duration_ms: 1,
         error: None,
+        files: Vec::new(),
     };
     let tests = TestsReport { epoch: lease.epoch, tries: vec![one] };
     tolerate(link::persist(over, || link.tests(id, &tests)).await);

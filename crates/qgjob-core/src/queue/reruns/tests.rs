@@ -75,6 +75,7 @@ fn tries(tests: &[Test]) -> Vec<Try> {
             outcome: *outcome,
             duration_ms: 100,
             error: None,
+            files: Vec::new(),
         })
         .collect()
 }

@@ -19,6 +19,7 @@ fn a_try(title: &[&str], unit: Option<u32>, retry: u32, duration_ms: u64) -> Try
         outcome: TestOutcome::Expected,
         duration_ms,
         error: None,
+        files: Vec::new(),
     }
 }
 

@@ -76,6 +76,7 @@ mod tests {
             outcome: *outcome,
             duration_ms: 1,
             error: None,
+            files: Vec::new(),
         });
         (reported.collect(), seen.collect())
     }

@@ -33,6 +33,7 @@ fn live(id: &str, retry: u32, status: TryStatus, outcome: TestOutcome) -> Try {
         outcome,
         duration_ms: 1,
         error: (status == TryStatus::Failed).then(|| "expected 1\nreceived 2".to_owned()),
+        files: Vec::new(),
     }
 }
 

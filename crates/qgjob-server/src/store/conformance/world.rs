@@ -370,6 +370,7 @@ pub fn a_try(lease: &Lease, status: TryStatus, outcome: TestOutcome) -> Try {
         outcome,
         duration_ms: 5,
         error: None,
+        files: Vec::new(),
     }
 }
 

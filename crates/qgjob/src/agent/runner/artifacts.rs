@@ -15,6 +15,9 @@ pub struct ArtifactFile {
     pub size_bytes: u64,
 }
 
+/// The largest blob report that is kept.
+const MOST_BLOB: u64 = 64 << 20;
+
 /// How much is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -29,12 +32,22 @@ impl Default for Limits {
     }
 }
 
+/// The name under which the file at a path inside the attempt's folder is kept.
+pub(super) fn name(inside: &Path) -> String {
+    inside.to_string_lossy().chars().map(|c| if c.is_control() || c == '\\' { '_' } else { c }).collect()
+}
+
 /// Everything in the result folders, and the report; and how many files were left out. The report and the
 /// device's files come first, so that a suite that writes too much does not lose them.
 pub(super) fn collect(dir: &AttemptDir, limits: &Limits) -> (Vec<ArtifactFile>, u32) {
     let mut kept = Kept { root: dir.root(), limits, files: Vec::new(), left_out: 0 };
     kept.add(dir.report());
     kept.add(dir.events());
+    match fs::symlink_metadata(dir.blob()) {
+        // It holds each attachment once more.
+        Ok(meta) if meta.len() > MOST_BLOB => kept.left_out += 1,
+        _ => kept.add(dir.blob()),
+    }
     for folder in [dir.device(), dir.inline(), dir.results()] {
         kept.walk(&folder);
     }
@@ -60,9 +73,7 @@ impl Kept<'_> {
             self.left_out = self.left_out.saturating_add(1);
             return;
         }
-        let inside = path.strip_prefix(self.root).unwrap_or(&path).to_string_lossy();
-        let name: String =
-            inside.chars().map(|c| if c.is_control() || c == '\\' { '_' } else { c }).collect();
+        let name = name(path.strip_prefix(self.root).unwrap_or(&path));
         let media_type = media_type(&name);
         self.files.push(ArtifactFile { path, name, media_type, size_bytes: meta.len() });
     }
@@ -147,6 +158,18 @@ mod tests {
         let types: Vec<&str> = files.iter().map(|file| file.media_type).collect();
         assert_eq!(types, ["image/png", "application/json", "application/octet-stream", "application/zip"]);
         assert_eq!(files[3].size_bytes, 4);
+    }
+
+    #[test]
+    fn a_blob_report_is_kept_unless_it_is_too_large() {
+        let (_home, dir) = attempt();
+        fs::create_dir(dir.blob().parent().unwrap()).unwrap();
+        let blob = fs::File::create(dir.blob()).unwrap();
+        for (bytes, left_out) in [(MOST_BLOB, 0), (MOST_BLOB + 1, 1)] {
+            blob.set_len(bytes).unwrap();
+            let (files, too_large) = collect(&dir, &Limits::default());
+            assert_eq!((names(&files).contains(&"blob/report.zip"), too_large), (left_out == 0, left_out));
+        }
     }
 
     #[test]

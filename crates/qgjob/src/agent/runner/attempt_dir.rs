@@ -45,6 +45,12 @@ impl AttemptDir {
         self.root.join("report.json")
     }
 
+    /// Playwright's blob report, from which those of several jobs can be merged. It is alone in its folder, which Playwright
+    /// may empty.
+    pub fn blob(&self) -> PathBuf {
+        self.root.join("blob").join("report.zip")
+    }
+
     /// The live events.
     pub fn events(&self) -> PathBuf {
         self.root.join("events.ndjson")

@@ -63,7 +63,7 @@ pub(super) fn arguments(plan: &Plan, selection: &Selection) -> Vec<String> {
         format!("--timeout={}", test_ms.max(1)),
         format!("--global-timeout={}", (plan.timeout + NET).as_millis()),
         format!("--output={}", plan.dir.results().display()),
-        "--reporter=list,json".to_owned(),
+        "--reporter=list,json,blob".to_owned(),
     ];
     let file = file_argument(&plan.setting.workspace.join(plan.test.as_str()));
     match selection {
@@ -87,6 +87,7 @@ fn environment(plan: &Plan, shims: &Shims) -> BTreeMap<String, String> {
     });
     let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
     set("PLAYWRIGHT_JSON_OUTPUT_FILE", plan.dir.report().display().to_string());
+    set("PLAYWRIGHT_BLOB_OUTPUT_FILE", plan.dir.blob().display().to_string());
     set("PLAYWRIGHT_HTML_OUTPUT_DIR", plan.dir.temporary().join("html").display().to_string());
     set("TMPDIR", plan.dir.temporary().display().to_string());
     env

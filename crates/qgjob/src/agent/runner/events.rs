@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use qgjob_core::model::name::TestPath;
 use qgjob_core::model::test_result::{TestOutcome, Try, TryStatus};
 use serde::Deserialize;
 
-use super::{Live, ansi};
+use super::{AttemptDir, Live, ansi, artifacts};
 
 /// More than that is no line that the reporter wrote.
 const MOST_LINE: usize = 64 << 20;
@@ -22,6 +22,8 @@ const MOST_ID: usize = 1024;
 /// Titles of a test, and characters of each: the reporter cuts at as many. Each try has a copy.
 const MOST_TITLES: usize = 64;
 const MOST_TITLE: usize = 2048;
+/// Files that are told of a try.
+const MOST_FILES: usize = 32;
 
 /// A follower of one events file.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Events {
     known: HashMap<String, Test>,
     selected: Option<u32>,
     tries: Vec<Try>,
+    /// The folder of the attempt, in which its files are.
+    root: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +84,13 @@ struct Ended {
     duration_ms: f64,
     #[serde(default)]
     errors: Vec<Failure>,
+    #[serde(default)]
+    attachments: Vec<Attachment>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Attachment {
+    path: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -111,10 +122,11 @@ impl From<Status> for TryStatus {
 }
 
 impl Events {
-    /// Follows the file at `path`, which need not exist yet.
-    pub(super) fn new(path: PathBuf, project: String, test: TestPath) -> Events {
+    /// Follows the events of the attempt in `dir`; their file need not exist yet.
+    pub(super) fn new(dir: &AttemptDir, project: String, test: TestPath) -> Events {
         let (known, tries) = (HashMap::new(), Vec::new());
-        Events { path, file: None, project, test, half: Vec::new(), known, selected: None, tries }
+        let (path, root) = (dir.events(), dir.root().to_owned());
+        Events { path, file: None, project, test, half: Vec::new(), known, selected: None, tries, root }
     }
 
     /// What was written since the last call.
@@ -179,9 +191,18 @@ impl Events {
             outcome: ended.outcome,
             duration_ms: ended.duration_ms.max(0.0) as u64,
             error: ended.errors.first().map(|error| ansi::plain(&error.message, MOST_ERROR)),
+            files: self.files(&ended.attachments),
         };
         self.tries.push(one.clone());
         Some(one)
+    }
+
+    /// The names under which files of the attempt are kept. Others are not: they are outside.
+    fn files(&self, attachments: &[Attachment]) -> Vec<String> {
+        let paths = attachments.iter().filter_map(|attachment| attachment.path.as_deref());
+        let inside = paths.filter_map(|path| path.strip_prefix(&self.root).ok());
+        let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+        inside.filter(|path| path.components().all(plain)).map(artifacts::name).take(MOST_FILES).collect()
     }
 }
 
@@ -196,20 +217,22 @@ mod tests {
         {"id":"s","title":["log in"],"file":"/w/setup.js","line":1,"project":"setup"}]}"#;
 
     struct Scene {
-        dir: tempfile::TempDir,
+        dir: AttemptDir,
         events: Events,
+        _home: tempfile::TempDir,
     }
 
     impl Scene {
         fn new() -> Scene {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("events");
-            Scene { events: Events::new(path, "p".to_owned(), "tests/a.spec.js".parse().unwrap()), dir }
+            let home = tempfile::tempdir().unwrap();
+            let dir = AttemptDir::create(&home.path().join("attempt")).unwrap();
+            let events = Events::new(&dir, "p".to_owned(), "tests/a.spec.js".parse().unwrap());
+            Scene { events, dir, _home: home }
         }
 
         fn write(&mut self, text: &str) -> Vec<Live> {
             let mut options = std::fs::OpenOptions::new();
-            let mut file = options.append(true).create(true).open(self.dir.path().join("events")).unwrap();
+            let mut file = options.append(true).create(true).open(self.dir.events()).unwrap();
             file.write_all(text.as_bytes()).unwrap();
             self.events.news().into()
         }
@@ -250,6 +273,26 @@ mod tests {
         assert!(scene.events.news().is_empty());
         let (selected, tries) = scene.events.into_parts();
         assert_eq!((selected, tries.len()), (Some(1), 2));
+    }
+
+    #[test]
+    fn files_inside_the_attempt_are_told_by_the_names_they_are_kept_under() {
+        let mut scene = Scene::new();
+        scene.write(&(BEGIN.replace('\n', "") + "\n"));
+        let results = scene.dir.results();
+        let paths = [
+            results.join("a/trace.zip").display().to_string(),
+            results.join("odd\t.png").display().to_string(),
+            results.join("../../outside.png").display().to_string(),
+            "/etc/passwd".to_owned(),
+        ];
+        let attachments = paths.iter().map(|path| serde_json::json!({ "path": path }));
+        let inline = serde_json::json!({ "name": "inline", "bytes": 4 });
+        let mut line: serde_json::Value = serde_json::from_str(&end("a", 0, "failed", "unexpected")).unwrap();
+        line["attachments"] = attachments.chain([inline]).collect();
+        let told = scene.write(&format!("{line}\n"));
+        let [Live::Try(one)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(one.files, ["results/a/trace.zip", "results/odd_.png"]);
     }
 
     #[test]

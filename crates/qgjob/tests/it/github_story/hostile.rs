@@ -45,6 +45,7 @@ fn one(seq: u32, title: &str, file: &str, error: &str) -> Try {
         outcome: TestOutcome::Unexpected,
         duration_ms: 10,
         error: Some(error.into()),
+        files: Vec::new(),
     }
 }
 

@@ -76,6 +76,7 @@ impl Seen {
                 },
                 duration_ms: 1,
                 error: None,
+                files: Vec::new(),
             });
         }
     }
