@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::conformance;
-use crate::store::conformance::walk::{Step, walk};
+use crate::store::conformance::walk::{step, walk};
 use crate::store::conformance::world::World;
 
 fn fresh(folder: &TempDir) -> Sqlite {
@@ -45,33 +45,6 @@ async fn occupy(store: &Arc<Sqlite>) -> (tokio::task::JoinHandle<Result<()>>, st
     let busy = tokio::spawn(async move { store.write(verb).await });
     began.await.unwrap();
     (busy, go)
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let which = 0..100usize;
-    prop_oneof![
-        2 => (1..4usize, 1..=10u8, any::<bool>()).prop_map(|(tests, priority, named)| Step::Submit { tests, priority, named }),
-        1 => (0..3u8).prop_map(|key| Step::SubmitKeyed { key }),
-        6 => (0..3usize, which.clone()).prop_map(|(device, job)| Step::Claim { device, job }),
-        2 => which.clone().prop_map(|lease| Step::Renew { lease }),
-        2 => which.clone().prop_map(|lease| Step::Pass { lease }),
-        1 => which.clone().prop_map(|lease| Step::Fail { lease }),
-        3 => which.clone().prop_map(|lease| Step::Break { lease }),
-        1 => which.clone().prop_map(|lease| Step::Release { lease }),
-        1 => which.clone().prop_map(|job| Step::CancelJob { job }),
-        1 => which.clone().prop_map(|run| Step::CancelRun { run }),
-        1 => (0..3u8).prop_map(|key| Step::CancelKey { key }),
-        3 => (1..20i64).prop_map(|seconds| Step::Wait { seconds }),
-        2 => Just(Step::Sweep),
-        1 => Just(Step::Restart),
-        1 => (0..3usize, any::<bool>()).prop_map(|(device, drained)| Step::Drain { device, drained }),
-        1 => (0..3usize, 1..20i64).prop_map(|(device, seconds)| Step::Quarantine { device, seconds }),
-        1 => which.clone().prop_map(|job| Step::GiveUp { job }),
-        1 => (prop::option::of(1..3u32), prop::bool::weighted(0.2))
-            .prop_map(|(max_running, paused)| Step::LimitOrg { max_running, paused }),
-        1 => prop::bool::weighted(0.3).prop_map(|paused| Step::Pause { paused }),
-        1 => (1..3u32).prop_map(|limit| Step::LimitConcurrency { limit }),
-    ]
 }
 
 proptest! {
