@@ -17,8 +17,13 @@ pub struct Config {
     /// Where to serve `/metrics` and the health checks without a token, besides the main listener; none: nowhere
     /// else. On the main listener `/metrics` needs an admin token.
     pub metrics_listen: Option<SocketAddr>,
-    /// The folder for blobs, logs and uploads in progress. One server per folder.
+    /// The folder for blobs, logs and uploads in progress. Servers that share a store share this, too: on a file system
+    /// that all of them see.
     pub data_dir: PathBuf,
+    /// The queue's engine: `sqlite:PATH` for one server, `postgres://user@host/database` for one or several. None:
+    /// `qgjob.db` in the data folder. Not printed when it holds a password.
+    #[serde(skip_serializing_if = "is_secret")]
+    pub store: Option<String>,
     /// How users reach the server, when that is not `http://<listen>`: `https://qgjob.example.com`.
     pub public_url: Option<String>,
     /// Where a first start on loopback writes the admin's credential (mode 0600), so that the command line beside
@@ -66,6 +71,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             metrics_listen: None,
             data_dir: PathBuf::from("qgjob-data"),
+            store: None,
             public_url: None,
             credential_file: None,
             oidc_issuers: Vec::new(),
@@ -81,6 +87,15 @@ impl Default for Config {
             placement: Parameters::default(),
         }
     }
+}
+
+/// Whether there is no store to be printed, or one with a password.
+fn is_secret(store: &Option<String>) -> bool {
+    let Some((_, place)) = store.as_deref().map(|store| store.split_once("://").unwrap_or(("", store)))
+    else {
+        return true;
+    };
+    place.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) || place.contains("password=")
 }
 
 /// Sizes and counts that requests must keep to. What exceeds them is refused with `too_large`, except logs, which
@@ -174,6 +189,24 @@ mod tests {
         let text = serde_json::to_string(&Config::default()).unwrap();
         assert!(text.contains(r#""lease":"30s""#) && text.contains(r#""upload_life":"24h""#), "{text}");
         assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_store_is_printed_without_a_password_or_not_at_all() {
+        let printed = |store: &str| {
+            let config = Config { store: Some(store.to_owned()), ..Config::default() };
+            serde_json::to_string(&config).unwrap().contains(store)
+        };
+        for open in
+            ["sqlite:/var/lib/q.db", "postgres://qgjob@db/qgjob", "postgres://db:5432/qgjob?sslmode=require"]
+        {
+            assert!(printed(open), "{open}");
+        }
+        for secret in
+            ["postgres://q:s3cret@db/q", "postgres://q:s3:c@t@db/q", "postgres://db/q?password=s3cret"]
+        {
+            assert!(!printed(secret), "{secret}");
+        }
     }
 
     #[test]

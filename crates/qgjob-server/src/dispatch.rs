@@ -123,8 +123,11 @@ impl Dispatch {
     }
 
     /// Whether the agent may have asked this before. An agent repeats its newest claim only; what it asked of an earlier
-    /// process is not known.
+    /// process, or of another server, is not known.
     fn may_be_a_repeat(&self, agent_id: agent::Id, claim_id: &str) -> bool {
+        if self.store.is_shared() {
+            return true;
+        }
         let mut newest = self.newest_claims.lock().expect("no thread panics while holding the claims");
         newest.insert(agent_id, claim_id.to_owned()).is_none_or(|before| before == claim_id)
     }

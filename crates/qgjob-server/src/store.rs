@@ -642,7 +642,11 @@ pub trait Store: Send + Sync + 'static {
     /// Writes and reads, to prove that the store works.
     async fn probe(&self, now: Timestamp) -> Result<()>;
 
-    /// Events as they are committed, in order. A receiver that lags reads [`Store::events_after`].
+    /// Whether other servers use what this one uses.
+    fn is_shared(&self) -> bool;
+
+    /// Events as they are committed, in order, of all servers that use the store. A receiver that lags reads
+    /// [`Store::events_after`].
     fn subscribe(&self) -> broadcast::Receiver<Arc<Vec<Event>>>;
 }
 

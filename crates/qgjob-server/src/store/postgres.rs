@@ -20,6 +20,7 @@ mod migrate;
 mod needs;
 mod read;
 mod recorded;
+mod results;
 mod retention;
 mod rows;
 mod submit;
@@ -36,6 +37,7 @@ use async_trait::async_trait;
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use qgjob_core::api::agents::{Held, HeldReply, Lease};
+use qgjob_core::api::results::TestView;
 use qgjob_core::api::runs::Installs;
 use qgjob_core::model::agent::{self, Agent};
 use qgjob_core::model::artifact::{self, Artifact};
@@ -489,6 +491,24 @@ impl Store for Postgres {
         read!(self, |c| read::artifacts(c, job))
     }
 
+    async fn run_tests(
+        &self,
+        run: run::Id,
+        after: Option<(job::Id, u32)>,
+        limit: u32,
+    ) -> Result<Vec<TestView>> {
+        read!(self, |c| results::tests(c, run, after, limit))
+    }
+
+    async fn run_artifacts(
+        &self,
+        run: run::Id,
+        after: Option<artifact::Id>,
+        limit: u32,
+    ) -> Result<Vec<Artifact>> {
+        read!(self, |c| results::artifacts(c, run, after, limit))
+    }
+
     async fn artifact(&self, scope: &Scope, id: artifact::Id) -> Result<Option<(Artifact, OrgId)>> {
         read!(self, |c| read::artifact(c, scope, id))
     }
@@ -575,6 +595,10 @@ impl Store for Postgres {
             read::probe(&c, now).await
         };
         Ok(bounded(works).await?)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<Vec<Event>>> {

@@ -584,6 +584,10 @@ impl Store for Sqlite {
         }
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Arc<Vec<Event>>> {
         self.events.subscribe()
     }

@@ -10,8 +10,9 @@ use qgjob_core::model::policy::Trusted;
 use qgjob_server::config::Config;
 use qgjob_server::credential::Credential;
 use qgjob_server::run::Bound;
-use qgjob_server::store::Rules;
+use qgjob_server::store::postgres::Postgres;
 use qgjob_server::store::sqlite::Sqlite;
+use qgjob_server::store::{Rules, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -54,8 +55,9 @@ pub struct Run {
     /// Folder for everything that is kept [default: $XDG_DATA_HOME/qgjob]
     #[arg(long, value_name = "DIR", env = "QGJOB_DATA_DIR", hide_env = true)]
     data_dir: Option<PathBuf>,
-    /// The queue's engine: sqlite:PATH [default: sqlite:qgjob.db in the data folder]
-    #[arg(long, value_name = "STORE", env = "QGJOB_STORE", hide_env = true)]
+    /// The queue's engine: sqlite:PATH, or postgres://USER@HOST/DATABASE for several servers; a password is better kept in
+    /// QGJOB_STORE or the configuration file [default: sqlite:qgjob.db in the data folder]
+    #[arg(long, value_name = "STORE", env = "QGJOB_STORE", hide_env = true, hide_env_values = true)]
     store: Option<String>,
     /// How users reach the server
     #[arg(long, value_name = "URL", env = "QGJOB_PUBLIC_URL", hide_env = true)]
@@ -127,23 +129,17 @@ impl Run {
             config.oidc_issuers.clone_from(&self.oidc_issuer);
         }
         config.public_url = self.public_url.clone().or(config.public_url);
+        config.store = self.store.clone().or(config.store);
         Ok(config)
     }
 
     async fn serve(self, context: &Context) -> Result {
         let config = self.config(&context.env)?;
-        let database = self.database(&config)?;
         make_private(&config.data_dir)?;
-        let rules = Rules { backoff: backoff(&config) };
-        let store = super::submit::blocking(move || Sqlite::open(&database, rules)).await?;
-        let store = store.map_err(|error| {
-            Failure::new(ExitCode::Infra, "the store cannot be opened")
-                .cause(error.to_string())
-                .hint("one server at a time uses a data folder; another one needs its own --data-dir")
-        })?;
+        let store = open_store(&config, context).await?;
         let data_dir = config.data_dir.clone();
         let credential_file = config.credential_file.clone();
-        let bound = qgjob_server::run::Server::bind(config, Arc::new(store), Arc::new(SystemClock)).await;
+        let bound = qgjob_server::run::Server::bind(config, store, Arc::new(SystemClock)).await;
         let bound = bound
             .map_err(|error| Failure::new(ExitCode::Infra, "the server cannot start").cause(chain(&error)))?;
         self.keep_credential(context, &bound, credential_file, &data_dir);
@@ -179,17 +175,6 @@ impl Run {
                 return Ok(code);
             }
             shutdown.cancel();
-        }
-    }
-
-    fn database(&self, config: &Config) -> Result<PathBuf> {
-        match self.store.as_deref() {
-            None => Ok(config.data_dir.join("qgjob.db")),
-            Some(text) => match text.strip_prefix("sqlite:") {
-                Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-                _ => Err(Failure::usage(format!("{text:?} is no store"))
-                    .hint("write --store=sqlite:/path/to/qgjob.db")),
-            },
         }
     }
 
@@ -229,6 +214,38 @@ impl Run {
             ));
         }
     }
+}
+
+async fn open_store(config: &Config, context: &Context) -> Result<Arc<dyn Store>> {
+    let rules = Rules { backoff: backoff(config) };
+    let failed = |cause: String, hint: &'static str| {
+        Failure::new(ExitCode::Infra, "the store cannot be opened").cause(cause).hint(hint)
+    };
+    let text = config.store.as_deref();
+    if let Some(url) =
+        text.filter(|text| ["postgres://", "postgresql://"].iter().any(|word| text.starts_with(word)))
+    {
+        let hint = "write --store=postgres://USER@HOST/DATABASE for a database that is there and belongs to that user";
+        let store = Postgres::open(url, rules).await.map_err(|error| failed(error.to_string(), hint))?;
+        context.output.note(format!(
+            "The queue is in database {}. Servers that share it must share {}, too.",
+            store.place(),
+            config.data_dir.display()
+        ));
+        return Ok(Arc::new(store));
+    }
+    let database = match text.map(|text| text.split_once(':').unwrap_or((text, ""))) {
+        None => config.data_dir.join("qgjob.db"),
+        Some(("sqlite", path)) if !path.is_empty() => PathBuf::from(path),
+        // What follows may hold a password.
+        Some((engine, _)) => {
+            return Err(Failure::usage(format!("{engine:?} begins no store"))
+                .hint("write --store=sqlite:/path/to/qgjob.db or --store=postgres://USER@HOST/DATABASE"));
+        }
+    };
+    let store = super::submit::blocking(move || Sqlite::open(&database, rules)).await?;
+    let hint = "one server at a time uses a data folder; another one needs its own --data-dir";
+    Ok(Arc::new(store.map_err(|error| failed(error.to_string(), hint))?))
 }
 
 fn backoff(config: &Config) -> qgjob_core::queue::retry::Backoff {

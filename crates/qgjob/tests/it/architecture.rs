@@ -100,9 +100,9 @@ const MAY_NOT_USE: &[(&str, &str, &[&str])] = &[
     ("qgjob", "client", &["qgjob_server"]),
     ("qgjob", "bundle", &["qgjob_server"]),
     ("qgjob-server", "store", &["axum"]),
-    ("qgjob-server", "dispatch", &["axum", "rusqlite"]),
-    ("qgjob-server", "oidc", &["axum", "rusqlite"]),
-    ("qgjob-server", "http", &["rusqlite"]),
+    ("qgjob-server", "dispatch", &["axum", "rusqlite", "tokio_postgres", "deadpool_postgres"]),
+    ("qgjob-server", "oidc", &["axum", "rusqlite", "tokio_postgres", "deadpool_postgres"]),
+    ("qgjob-server", "http", &["rusqlite", "tokio_postgres", "deadpool_postgres"]),
 ];
 
 /// What a file may not be called: names that say nothing about what is inside.

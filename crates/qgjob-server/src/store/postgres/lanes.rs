@@ -121,6 +121,14 @@ impl Inbox {
     }
 }
 
+#[cfg(test)]
+impl Inbox {
+    /// Commands that wait for a lane.
+    pub(super) fn waiting(&self) -> usize {
+        QUEUE - self.commands.capacity()
+    }
+}
+
 impl Lanes {
     /// Starts the lanes. They end when nobody can hand over commands any more.
     pub(super) fn start(self) -> Inbox {

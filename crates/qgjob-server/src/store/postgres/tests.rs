@@ -1,6 +1,9 @@
 //! The conformance suite on PostgreSQL, and what only a store of several servers must do.
 
 mod cluster;
+mod failures;
+mod schema;
+mod servers;
 
 use std::sync::Arc;
 

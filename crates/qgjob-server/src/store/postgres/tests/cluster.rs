@@ -10,15 +10,16 @@ use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User};
 use tokio_postgres::{Client, NoTls};
 
 /// The running server.
 pub struct Cluster {
     folder: PathBuf,
     databases: AtomicU32,
-    /// Dropped to end it.
-    stop: Option<mpsc::Sender<()>>,
+    /// Each message kills the server and starts it anew; dropped to end it.
+    crash: Option<mpsc::Sender<()>>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -52,27 +53,24 @@ fn command(program: &Path, user: Option<&User>) -> Command {
     command
 }
 
-fn start(folder: &Path, durable: bool) -> Child {
-    let user = Uid::effective().is_root().then(|| {
-        let named = |name| User::from_name(name).ok().flatten();
-        named("postgres").or_else(|| named("nobody")).expect("root needs a user for PostgreSQL")
-    });
-    if let Some(user) = &user {
-        chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
-    }
-    let (bin, data) = (programs(), folder.join("data"));
-    let made = command(&bin.join("initdb"), user.as_ref())
+/// Makes the data folder.
+fn make(folder: &Path, user: Option<&User>) {
+    let data = folder.join("data");
+    let made = command(&programs().join("initdb"), user)
         .args(["-U", "qgjob", "-A", "trust", "-N", "--no-locale", "-E", "UTF8", "--no-instructions", "-D"])
         .arg(&data)
         .current_dir(folder)
         .output()
         .expect("setpriv of util-linux runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn start(folder: &Path, user: Option<&User>, durable: bool) -> Child {
     let fsync = if durable { "fsync=on" } else { "fsync=off" };
-    let log = fs::File::create(folder.join("log")).unwrap();
-    command(&bin.join("postgres"), user.as_ref())
+    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    command(&programs().join("postgres"), user)
         .arg("-D")
-        .arg(&data)
+        .arg(folder.join("data"))
         .arg("-k")
         .arg(folder)
         .args([
@@ -93,6 +91,18 @@ fn start(folder: &Path, durable: bool) -> Child {
         .unwrap()
 }
 
+/// Whom PostgreSQL runs as: not root.
+fn user(folder: &Path) -> Option<User> {
+    let user = Uid::effective().is_root().then(|| {
+        let named = |name| User::from_name(name).ok().flatten();
+        named("postgres").or_else(|| named("nobody")).expect("root needs a user for PostgreSQL")
+    });
+    if let Some(user) = &user {
+        chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+    }
+    user
+}
+
 impl Cluster {
     /// The one of this process.
     pub fn shared() -> Arc<Self> {
@@ -107,24 +117,37 @@ impl Cluster {
     /// Another one, which syncs what it commits if it is to be `durable`.
     pub fn new(durable: bool) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
-        let (stop, stopped) = mpsc::channel::<()>();
+        let (crash, stopped) = mpsc::channel::<()>();
         let (started, ready) = mpsc::channel();
         let place = folder.clone();
         // The server ends with the thread that started it, however that ends.
         let keeper = std::thread::spawn(move || {
-            let mut server = start(&place, durable);
+            let user = user(&place);
+            make(&place, user.as_ref());
+            let mut server = start(&place, user.as_ref(), durable);
             started.send(()).unwrap();
-            _ = stopped.recv();
-            // Nothing in it is needed any more.
-            _ = server.kill();
-            _ = server.wait();
+            let end = |server: &mut Child| {
+                // It tells its processes to end at once, and leaves everything as it is.
+                _ = kill(Pid::from_raw(server.id() as i32), Signal::SIGQUIT);
+                _ = server.wait();
+            };
+            while stopped.recv().is_ok() {
+                end(&mut server);
+                server = start(&place, user.as_ref(), durable);
+            }
+            end(&mut server);
             _ = fs::remove_dir_all(&place);
         });
         if ready.recv().is_err() {
             let panic = keeper.join().unwrap_err();
             std::panic::resume_unwind(panic);
         }
-        Self { folder, databases: AtomicU32::new(0), stop: Some(stop), keeper: Some(keeper) }
+        Self { folder, databases: AtomicU32::new(0), crash: Some(crash), keeper: Some(keeper) }
+    }
+
+    /// Kills the server with all its processes, and starts it anew on what it left.
+    pub fn crash(&self) {
+        self.crash.as_ref().unwrap().send(()).unwrap();
     }
 
     /// The URL of a database.
@@ -159,7 +182,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.crash.take());
         if let Some(keeper) = self.keeper.take() {
             _ = keeper.join();
         }
