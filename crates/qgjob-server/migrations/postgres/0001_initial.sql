@@ -12,6 +12,7 @@ CREATE TABLE counters (
 ) WITH (fillfactor = 10);
 INSERT INTO counters (name, value) VALUES ('event', 0), ('probe', 0);
 
+-- `ci`: what a token of kind `ci` allows and to whom it was given, as JSON; `policy_id`: what let that one in.
 CREATE TABLE tokens (
     id         uuid PRIMARY KEY,
     hash       bytea NOT NULL UNIQUE,
@@ -20,9 +21,28 @@ CREATE TABLE tokens (
     org_id     text,
     agent_id   uuid,
     created_at bigint NOT NULL,
-    expires_at bigint
+    expires_at bigint,
+    policy_id  uuid,
+    ci         text
 );
 CREATE INDEX tokens_of_agent ON tokens (agent_id) WHERE agent_id IS NOT NULL;
+CREATE INDEX tokens_of_ci ON tokens (expires_at) WHERE ci IS NOT NULL;
+
+-- Which pipelines an org lets in with an id-token. `policy` is the whole as JSON.
+CREATE TABLE oidc_policies (
+    id     uuid PRIMARY KEY,
+    org_id text NOT NULL,
+    policy text NOT NULL
+);
+
+-- Kept until the id-token is over, so that nobody uses it a second time.
+CREATE TABLE used_id_tokens (
+    issuer     text NOT NULL,
+    jti        text NOT NULL,
+    keep_until bigint NOT NULL,
+    PRIMARY KEY (issuer, jti)
+);
+CREATE INDEX used_id_tokens_by_age ON used_id_tokens (keep_until);
 
 CREATE TABLE agents (
     id         uuid PRIMARY KEY,
@@ -64,10 +84,12 @@ CREATE TABLE blobs (
     PRIMARY KEY (org_id, sha256)
 );
 
+-- `app_id` is the build's, too.
 CREATE TABLE app_versions (
     org_id         text NOT NULL,
     app_version_id text NOT NULL,
     build          text NOT NULL,
+    app_id         text NOT NULL,
     created_at     bigint NOT NULL,
     PRIMARY KEY (org_id, app_version_id)
 );
@@ -81,6 +103,8 @@ CREATE TABLE groups (
 );
 CREATE INDEX groups_by_app_version ON groups (org_id, app_version_id);
 
+-- `tests_…`: the tests of the full set, by outcome. `rerun_of`: the run whose failures it repeats; `carried`: the tests that it
+-- does not repeat, as JSON. `token_id`: the token of the pipeline that submitted it.
 -- A run's row is rewritten with every change of its jobs, so what never changes and may be wide stands apart.
 CREATE TABLE runs (
     id               uuid PRIMARY KEY,
@@ -103,18 +127,28 @@ CREATE TABLE runs (
     flaky            bigint NOT NULL,
     installs_made    bigint NOT NULL,
     installs_avoided bigint NOT NULL,
+    tests_passed     bigint NOT NULL,
+    tests_failed     bigint NOT NULL,
+    tests_flaky      bigint NOT NULL,
+    tests_skipped    bigint NOT NULL,
+    rerun_of         uuid,
+    carried          text,
+    token_id         uuid,
     created_at       bigint NOT NULL,
     finished_at      bigint,
     version          bigint NOT NULL
 ) WITH (fillfactor = 50);
 CREATE INDEX runs_by_org ON runs (org_id, id);
+CREATE INDEX runs_of_token ON runs (token_id) WHERE token_id IS NOT NULL;
 
--- `spec` is what the run's jobs are asked to do; the test in it is the first job's, each job has its own.
+-- `spec` is what the run's jobs are asked to do; the test in it is the first job's, each job has its own. `ci`: which run of a
+-- pipeline submitted the run, as JSON.
 CREATE TABLE run_specs (
     run_id uuid PRIMARY KEY,
     name   text,
     labels text NOT NULL,
-    spec   text NOT NULL
+    spec   text NOT NULL,
+    ci     text
 );
 
 -- Kept for 7 days. Without a run: cancelled before its submission came.
@@ -129,7 +163,8 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 
 -- `ordinal` is the order of submission. `avoid` is device ids, one after the other. `attempt_id` is the latest attempt.
--- `shard`: which of its file's tests the job runs, as JSON; none for all of them.
+-- `shard`: which of its file's tests the job runs, as JSON; none for all of them. `rerun`: what a job of a rerun repeats, and what
+-- the tests of the job before have come to, as JSON; `is_part`: it repeats some of the tests alone.
 CREATE TABLE jobs (
     ordinal        bigint GENERATED ALWAYS AS IDENTITY,
     id             uuid PRIMARY KEY,
@@ -138,6 +173,8 @@ CREATE TABLE jobs (
     group_id       bigint NOT NULL,
     test           text NOT NULL,
     shard          text,
+    rerun          text,
+    is_part        boolean NOT NULL,
     priority       bigint NOT NULL,
     infra_retries  bigint NOT NULL,
     predicted_ms   bigint NOT NULL,

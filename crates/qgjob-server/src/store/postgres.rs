@@ -16,6 +16,7 @@ mod lanes;
 mod library;
 mod limits;
 mod locks;
+mod logins;
 mod migrate;
 mod needs;
 mod read;
@@ -49,6 +50,7 @@ use qgjob_core::model::group;
 use qgjob_core::model::job::{self, Conclusion, Job, Reason};
 use qgjob_core::model::limits::{Limits, OrgChange, OrgLimits};
 use qgjob_core::model::name::{AppVersionId, ConcurrencyGroup, OrgId, TestPath};
+use qgjob_core::model::policy::{self, Policy};
 use qgjob_core::model::run::{self, Run};
 use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Try;
@@ -65,8 +67,8 @@ use self::values::{Digest, Word, get, number};
 use self::work::Work;
 use super::{
     Accepted, Answer, Cancel, Claim, Error, EventFilter, Finish, Finished, Forgotten, Gauges, GroupRow,
-    JobFacts, JobFilter, Listed, PhaseChange, Report, Result, Rules, RunFilter, RunningJob, Scope, Seen,
-    SeenReply, Store, Submission, Swept, WaitingJob,
+    JobFacts, JobFilter, Listed, Login, PhaseChange, Report, Result, Rules, RunFilter, RunningJob, Scope,
+    Seen, SeenReply, Store, Submission, Swept, Unpassed, WaitingJob,
 };
 
 /// Why a database cannot be used.
@@ -381,6 +383,31 @@ impl Store for Postgres {
         Ok(ask!(self, |c| library::remove_token(c, token))?)
     }
 
+    async fn add_policy(&self, policy: Policy) -> Result<Answer<()>> {
+        self.lanes.alone_one(move |open, work| Box::pin(logins::add_policy(open, work, policy.clone()))).await
+    }
+
+    async fn remove_policy(&self, now: Timestamp, org: &OrgId, policy: policy::Id) -> Result<Answer<()>> {
+        let org = org.clone();
+        self.lanes
+            .alone_one(move |open, work| {
+                Box::pin(logins::remove_policy(open, work, now, org.clone(), policy))
+            })
+            .await
+    }
+
+    async fn policies(&self, org: Option<&OrgId>) -> Result<Vec<Policy>> {
+        read!(self, |c| logins::policies(c, org))
+    }
+
+    async fn log_in(&self, login: Login) -> Result<Answer<()>> {
+        self.lanes.alone_one(move |open, work| Box::pin(logins::log_in(open, work, login.clone()))).await
+    }
+
+    async fn renew_login(&self, now: Timestamp, token: token::Id) -> Result<Answer<Token>> {
+        self.lanes.alone_one(move |open, _| Box::pin(logins::renew(open, now, token))).await
+    }
+
     async fn change_org(&self, now: Timestamp, org: &OrgId, change: OrgChange) -> Result<OrgLimits> {
         let org = org.clone();
         self.lanes
@@ -449,6 +476,10 @@ impl Store for Postgres {
 
     async fn run_reasons(&self, id: run::Id) -> Result<Vec<(Conclusion, Option<Reason>)>> {
         read!(self, |c| read::run_reasons(c, id))
+    }
+
+    async fn unpassed(&self, run: run::Id) -> Result<Vec<Unpassed>> {
+        read!(self, |c| results::unpassed(c, run))
     }
 
     async fn job(&self, scope: &Scope, id: job::Id) -> Result<Option<(Job, JobFacts)>> {

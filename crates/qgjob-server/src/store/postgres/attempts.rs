@@ -8,11 +8,13 @@ use qgjob_core::model::agent;
 use qgjob_core::model::artifact::Artifact;
 use qgjob_core::model::attempt::{self, InstallAction, Took};
 use qgjob_core::model::event::Fact;
+use qgjob_core::model::evidence;
 use qgjob_core::model::job::{Conclusion, Status};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::queue::lifecycle::Command;
-use qgjob_core::queue::verdict::{self, Judgement};
+use qgjob_core::queue::reruns::{self, Settled};
+use qgjob_core::queue::verdict::{self, Asked, Judgement};
 
 use super::agents;
 use super::jobs::{self, Because};
@@ -175,28 +177,43 @@ pub(super) fn finish(work: &mut Work, now: Timestamp, report: &Report<Finish>) -
     let seen = work.tries.iter().filter(|((attempt, _), _)| *attempt == id);
     let seen: Vec<Try> = seen.filter_map(|(_, row)| row.body.clone()).collect();
     let cancelled = job.job.conclusion == Some(Conclusion::Cancelled);
-    let judgement =
-        verdict::judge(&job.job.spec.test, job.job.spec.shard.as_ref(), evidence, &seen, cancelled);
+    let only = job.kept.as_ref().map_or(&[][..], |kept| &kept.rerun.tests);
+    let asked = Asked { test: &job.job.spec.test, shard: job.job.spec.shard.as_ref(), only };
+    let judgement = verdict::judge(asked, evidence, &seen, cancelled);
     if !row.is_live() || !is_its_own {
         let fact = Fact::StaleReport { attempt_id: id, claimed: judgement.outcome };
         work.tell(now, job.about(), fact);
         return Ok(Err(Refusal::LeaseLost { epoch: report.epoch }));
     }
-    let conclusion = end(work, now, &row, &job, &judgement, Some(report.agent_id), *random)?;
+    let settled = match (&job.kept, &evidence.report) {
+        (Some(kept), evidence::Report::Read { tests, .. }) => reruns::settle(kept, &judgement, tests, &seen),
+        _ => None,
+    };
+    let how = How { judgement: &judgement, settled, by: Some(report.agent_id) };
+    let conclusion = end(work, now, &row, &job, how, *random)?;
     Ok(Ok(Finished { judgement, conclusion }))
 }
 
+/// How an attempt ends.
+struct How<'a> {
+    judgement: &'a Judgement,
+    /// What the tests of a job of a rerun have come to.
+    settled: Option<Settled>,
+    /// The agent, if that ended it, and not the server.
+    by: Option<agent::Id>,
+}
+
 /// Ends a live attempt, which frees its device, and lets the rules decide about the job if the attempt holds it.
-/// Answers the job's conclusion, if it has one now. `by` is the agent, if that ended it, and not the server.
+/// Answers the job's conclusion, if it has one now.
 fn end(
     work: &mut Work,
     now: Timestamp,
     row: &AttemptRow,
     job: &JobRow,
-    judgement: &Judgement,
-    by: Option<agent::Id>,
+    how: How<'_>,
     random: u128,
 ) -> Verb<Option<Conclusion>> {
+    let How { judgement, settled, by } = how;
     let Judgement { outcome, reason, detail, tests } = judgement;
     let fact = Fact::AttemptEnded {
         attempt_id: row.attempt.id,
@@ -208,7 +225,7 @@ fn end(
     };
     work.tell(now, job.about(), fact);
     let concluded = if job.is_held_by(row.attempt.id) {
-        let because = Because { reason: Some(*reason), detail: detail.clone(), tests: *tests };
+        let because = Because { reason: Some(*reason), detail: detail.clone(), tests: *tests, settled };
         let command = Command::End { judgement, device: row.attempt.device_id };
         jobs::answer(work, now, job, command, because, random)?
     } else {
@@ -236,7 +253,7 @@ fn took(work: &Work, now: Timestamp, row: &AttemptRow, job: &JobRow) -> Took {
     };
     let whole_ms = between_ms(row.attempt.started_at, now);
     let spec = &job.job.spec;
-    Took::new(job.group_id, spec.test.clone(), spec.shard.is_some(), whole_ms, row.attempt.install, kind)
+    Took::new(job.group_id, spec.test.clone(), !job.is_whole(), whole_ms, row.attempt.install, kind)
 }
 
 /// Ends those of the attempts that live, by the server's own judgement. Each draws its own wait from `random`.
@@ -251,7 +268,8 @@ pub(super) fn end_all(
     for id in ids {
         let Some(row) = work.attempts.get(id).filter(|row| row.is_live()).cloned() else { continue };
         let job = jobs::load(work, row.attempt.job_id)?;
-        end(work, now, &row, &job, judgement, None, random ^ id.0)?;
+        let how = How { judgement, settled: None, by: None };
+        end(work, now, &row, &job, how, random ^ id.0)?;
         ended += 1;
     }
     Ok(ended)

@@ -8,6 +8,7 @@ use qgjob_core::model::attempt::{self, Attempt, Phase};
 use qgjob_core::model::build::Build;
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::{Spec, Status};
+use qgjob_core::model::rerun::Rerun;
 use qgjob_core::model::run;
 use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::{agent, device, group, job};
@@ -172,12 +173,13 @@ fn lease(attempt: &Attempt, job: &job::Job, build: Build, lease: Duration) -> Le
         test_retries: spec.test_retries,
         reset: spec.reset,
         env: spec.env.clone(),
+        only: spec.rerun.as_ref().map(|rerun| rerun.tests.clone()).unwrap_or_default(),
     }
 }
 
 const LEASE: &str =
     "SELECT a.id, a.epoch, a.device_id, a.number, a.job_id, a.run_id, r.org_id, r.app_version_id, v.build,
-    s.spec, j.test, j.shard FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN runs r ON r.id = a.run_id
+    s.spec, j.test, j.shard, j.rerun FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN runs r ON r.id = a.run_id
     JOIN run_specs s ON s.run_id = a.run_id
     JOIN app_versions v ON v.org_id = r.org_id AND v.app_version_id = r.app_version_id";
 
@@ -226,5 +228,6 @@ fn read_lease(row: &Row, lease: Duration) -> Verb<Lease> {
         test_retries: spec.test_retries,
         reset: spec.reset,
         env: spec.env,
+        only: opt_json::<Rerun>(row, "rerun")?.map(|rerun| rerun.tests).unwrap_or_default(),
     })
 }

@@ -110,6 +110,8 @@ fn tokens<'r>(rows: &'r [&'r (Token, Sha256)]) -> Columns<'r, (Token, Sha256)> {
         .add("agent_id", "uuid", |(token, _)| token.agent_id.map(|id| Bin(id.0)))
         .add("created_at", "bigint", |(token, _)| At(token.created_at))
         .add("expires_at", "bigint", |(token, _)| token.expires_at.map(At))
+        .add("policy_id", "uuid", |(token, _)| token.ci.as_ref().map(|grant| Bin(grant.policy_id.0)))
+        .add("ci", "text", |(token, _)| token.ci.clone().map(Json))
 }
 
 /// Adds a token, whatever else happens.
@@ -122,6 +124,7 @@ fn app_versions_of<'r>(rows: &'r [&'r AppVersion]) -> Columns<'r, AppVersion> {
         .add("org_id", "text", |row| Word(row.org_id.clone()))
         .add("app_version_id", "text", |row| Word(row.app_version_id.clone()))
         .add("build", "text", |row| Json(row.build.clone()))
+        .add("app_id", "text", |row| Text(row.build.app_id.clone()))
         .add("created_at", "bigint", |row| At(row.created_at))
 }
 
@@ -151,6 +154,11 @@ fn changed_runs<'r>(rows: &'r [&'r RunRow]) -> Columns<'r, RunRow> {
         .add("flaky", "bigint", |row| num(row.run.jobs.flaky))
         .add("installs_made", "bigint", |row| num(row.installs.made))
         .add("installs_avoided", "bigint", |row| num(row.installs.avoided))
+        .add("tests_passed", "bigint", |row| num(row.run.tests.passed))
+        .add("tests_failed", "bigint", |row| num(row.run.tests.failed))
+        .add("tests_flaky", "bigint", |row| num(row.run.tests.flaky))
+        .add("tests_skipped", "bigint", |row| num(row.run.tests.skipped))
+        .add("carried", "text", |row| row.run.rerun_of.map(|_| Json(row.run.carried)))
         .add("finished_at", "bigint", |row| row.run.finished_at.map(At))
         .add("version", "bigint", |row| num(row.run.version))
 }
@@ -161,6 +169,8 @@ fn made_runs<'r>(rows: &'r [&'r RunRow]) -> Columns<'r, RunRow> {
         .add("app_version_id", "text", |row| Word(row.run.app_version_id.clone()))
         .add("idempotency_key", "text", |row| row.run.idempotency_key.clone().map(Word))
         .add("retry_of", "uuid", |row| row.run.retry_of.map(|id| Bin(id.0)))
+        .add("rerun_of", "uuid", |row| row.run.rerun_of.map(|id| Bin(id.0)))
+        .add("token_id", "uuid", |row| row.token_id.map(|id| Bin(id.0)))
         .add("total", "bigint", |row| num(row.run.jobs.total))
         .add("created_at", "bigint", |row| At(row.run.created_at))
 }
@@ -171,6 +181,7 @@ fn specs<'r>(rows: &'r [&'r RunRow]) -> Columns<'r, RunRow> {
         .add("name", "text", |row| row.run.name.clone().map(Text))
         .add("labels", "text", |row| Json(row.run.labels.clone()))
         .add("spec", "text", |row| row.spec.clone().map(Json))
+        .add("ci", "text", |row| row.run.ci.clone().map(Json))
 }
 
 fn jobs<'r>(rows: &'r [&'r JobRow]) -> Columns<'r, JobRow> {
@@ -195,6 +206,7 @@ fn jobs<'r>(rows: &'r [&'r JobRow]) -> Columns<'r, JobRow> {
         .add("queued_at", "bigint", |row| row.queued_at.map(At))
         .add("started_at", "bigint", |row| row.job.started_at.map(At))
         .add("finished_at", "bigint", |row| row.job.finished_at.map(At))
+        .add("rerun", "text", |row| row.kept.clone().map(Json))
         .add("version", "bigint", |row| num(row.job.version))
 }
 
@@ -205,6 +217,7 @@ fn made<'r>(jobs: Columns<'r, JobRow>) -> Columns<'r, JobRow> {
         .add("group_id", "bigint", |row| Num(row.group_id))
         .add("test", "text", |row| Word(row.job.spec.test.clone()))
         .add("shard", "text", |row| row.job.spec.shard.clone().map(Json))
+        .add("is_part", "boolean", JobRow::is_part)
         .add("priority", "bigint", |row| num(row.job.spec.priority.get()))
         .add("infra_retries", "bigint", |row| num(row.job.spec.infra_retries))
         .add("predicted_ms", "bigint", |row| num(row.job.predicted_ms))

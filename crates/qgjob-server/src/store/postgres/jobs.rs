@@ -7,6 +7,7 @@ use qgjob_core::model::run::JobCounts;
 use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::{attempt, run};
 use qgjob_core::queue::lifecycle::{self, Change, Command};
+use qgjob_core::queue::reruns::Settled;
 use qgjob_core::queue::retry::Budget;
 use qgjob_core::queue::rollup;
 
@@ -20,6 +21,8 @@ pub(super) struct Because {
     pub reason: Option<Reason>,
     pub detail: Option<String>,
     pub tests: Counts,
+    /// What the tests of a job of a rerun have come to by this.
+    pub settled: Option<Settled>,
 }
 
 impl JobRow {
@@ -30,6 +33,16 @@ impl JobRow {
     /// Whether `attempt` is the one that holds the job.
     pub(super) fn is_held_by(&self, attempt: attempt::Id) -> bool {
         self.job.status == Status::Running && self.attempt_id == Some(attempt)
+    }
+
+    /// Whether it repeats some tests of its file alone.
+    pub(super) fn is_part(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| !kept.rerun.tests.is_empty())
+    }
+
+    /// Whether it runs all tests of its file, so that it tells of all.
+    pub(super) fn is_whole(&self) -> bool {
+        self.job.spec.shard.is_none() && !self.is_part()
     }
 
     /// The job as the rules see it.
@@ -113,7 +126,7 @@ fn queue(
         predicted_ms: row.job.predicted_ms,
     };
     work.tell(now, row.about(), fact);
-    count(work, now, row, |jobs| {
+    count(work, now, row, Totals::default(), |jobs| {
         *place(jobs, row.job.status) -= 1;
         jobs.queued += 1;
     })
@@ -127,7 +140,22 @@ fn complete(
     reason: Reason,
     because: Because,
 ) -> Verb<()> {
-    let Because { detail, tests, .. } = because;
+    let Because { detail, tests, settled, .. } = because;
+    let totals = match (&row.kept, settled) {
+        (None, _) => Totals { more: tests, less: Counts::default() },
+        (Some(_), None) => Totals::default(),
+        (Some(before), Some(Settled { kept, uncarried })) => {
+            let totals = Totals { more: kept.had, less: before.had };
+            change(work, row.job.id)?.kept = Some(kept);
+            // Tests that were to be carried have results of their own.
+            let run = work
+                .runs
+                .change(&row.job.run_id)
+                .ok_or_else(|| missing(format!("run {}", row.job.run_id)))?;
+            run.run.carried = run.run.carried.minus(uncarried);
+            totals
+        }
+    };
     let own = &mut change(work, row.job.id)?.job;
     own.status = Status::Completed;
     own.conclusion = Some(conclusion);
@@ -140,7 +168,7 @@ fn complete(
     let from = row.job.status;
     let fact = Fact::JobCompleted { group_id: row.group_id, from, conclusion, reason, detail, tests };
     work.tell(now, row.about(), fact);
-    count(work, now, row, |jobs| {
+    count(work, now, row, totals, |jobs| {
         *place(jobs, from) -= 1;
         *match conclusion {
             Conclusion::Passed => &mut jobs.passed,
@@ -168,17 +196,31 @@ fn place(jobs: &mut JobCounts, status: Status) -> &mut u32 {
 
 /// A claim: the job moves from queued to running.
 pub(super) fn count_start(work: &mut Work, now: Timestamp, row: &JobRow) -> Verb<()> {
-    count(work, now, row, |jobs| {
+    count(work, now, row, Totals::default(), |jobs| {
         jobs.queued -= 1;
         jobs.running += 1;
     })
 }
 
+/// What changes in the totals of a run's tests.
+#[derive(Debug, Default)]
+struct Totals {
+    more: Counts,
+    less: Counts,
+}
+
 /// Changes the run's counts, and concludes the run when its last job is over.
-fn count(work: &mut Work, now: Timestamp, row: &JobRow, change: impl FnOnce(&mut JobCounts)) -> Verb<()> {
+fn count(
+    work: &mut Work,
+    now: Timestamp,
+    row: &JobRow,
+    totals: Totals,
+    change: impl FnOnce(&mut JobCounts),
+) -> Verb<()> {
     let run_id = row.job.run_id;
     let run = &mut work.runs.change(&run_id).ok_or_else(|| missing(format!("run {run_id}")))?.run;
     change(&mut run.jobs);
+    run.tests = run.tests.plus(totals.more).minus(totals.less);
     run.status = rollup::status(&run.jobs);
     run.conclusion = rollup::conclusion(&run.jobs);
     run.finished_at = run.conclusion.map(|_| now);

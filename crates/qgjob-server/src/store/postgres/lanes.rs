@@ -17,7 +17,7 @@ use super::flush;
 use super::needs::Needs;
 use super::transaction::{Open, Param, Stop, Verb, bounded};
 use super::work::Work;
-use crate::store::{Error, Result, Rules};
+use crate::store::{Answer, Error, Result, Rules};
 
 /// Lanes of a server.
 const LANES: usize = 2;
@@ -205,24 +205,29 @@ impl Lanes {
         }
     }
 
-    /// Runs one transaction of its own, again if it met another one.
-    pub(super) async fn alone<T>(
+    /// Runs one transaction of its own, again if it met another one. What is refused changes nothing.
+    pub(super) async fn alone_one<T>(
         &self,
         run: impl for<'a> Fn(&'a Open, &'a mut Work) -> BoxFuture<'a, Verb<T>>,
-    ) -> Result<T> {
-        let mut pause = AGAIN.1;
-        let mut left = AGAIN.0;
+    ) -> Result<Answer<T>> {
+        let (mut left, mut pause) = AGAIN;
         loop {
             let transaction = async {
                 let open = self.begin().await?;
                 let mut work = Work::new(self.rules);
-                let value = run(&open, &mut work).await?;
-                Ok((value, commit(open, work).await?.1))
+                match run(&open, &mut work).await {
+                    Ok(value) => Ok((Ok(value), commit(open, work).await?.1)),
+                    Err(Stop::Refused(refusal)) => {
+                        open.roll_back().await?;
+                        Ok((Err(refusal), Vec::new()))
+                    }
+                    Err(stop) => Err(stop),
+                }
             };
             match bounded(transaction).await {
-                Ok((value, events)) => {
+                Ok((answer, events)) => {
                     self.feed.deliver(events).await;
-                    return Ok(value);
+                    return Ok(answer);
                 }
                 Err(stop) if stop.is_clash() && left > 1 => {
                     left -= 1;
@@ -232,6 +237,15 @@ impl Lanes {
                 Err(stop) => return Err(stop.into()),
             }
         }
+    }
+
+    /// As [`Lanes::alone_one`], where nothing can be refused.
+    pub(super) async fn alone<T>(
+        &self,
+        run: impl for<'a> Fn(&'a Open, &'a mut Work) -> BoxFuture<'a, Verb<T>>,
+    ) -> Result<T> {
+        let answer = self.alone_one(run).await?;
+        answer.map_err(|refusal| Stop::Refused(refusal).into())
     }
 }
 

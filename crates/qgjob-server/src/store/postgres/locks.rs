@@ -49,6 +49,11 @@ pub(super) fn limits(org: &OrgId) -> Lock {
     named(4, &[org.as_str()])
 }
 
+/// An org's policies.
+pub(super) fn policies(org: &OrgId) -> Lock {
+    named(7, &[org.as_str()])
+}
+
 /// What runs of an org that has a cap.
 pub(super) fn cap(org: &OrgId) -> Lock {
     named(5, &[org.as_str()])

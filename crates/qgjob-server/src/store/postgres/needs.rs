@@ -328,7 +328,7 @@ impl Needs {
         }
         let sql = format!("{} WHERE r.id = ANY($1) ORDER BY r.id FOR UPDATE OF r", rows::RUN);
         for (run, installs) in all(c, &sql, &[&bins(&ids, |id| id.0)], rows::run).await? {
-            work.runs.load(run.id, RunRow { run, installs, spec: None });
+            work.runs.load(run.id, RunRow { run, installs, spec: None, token_id: None });
         }
         Ok(())
     }

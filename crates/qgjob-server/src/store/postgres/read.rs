@@ -97,6 +97,13 @@ pub(super) async fn runs(
         let value = wanted.param(value);
         wanted.and(&format!("s.labels::json ->> ? = {value}"), key);
     }
+    if let Some((org, key)) = &filter.key {
+        let org = wanted.param(Word(org));
+        wanted.and(
+            &format!("r.id = (SELECT run_id FROM idempotency_keys WHERE org_id = {org} AND key = ?)"),
+            Word(key),
+        );
+    }
     wanted.and_if("r.id < ?", before.map(|id| Bin(id.0)));
     let limit = wanted.param(num(limit));
     wanted.query(c, rows::RUN, &format!("ORDER BY r.id DESC LIMIT {limit}"), rows::run).await
@@ -293,7 +300,7 @@ pub(super) async fn running_jobs(c: &Object) -> Verb<Vec<RunningJob>> {
 /// The newest attempts are looked at, and no more than those, however few of them came to a verdict.
 pub(super) async fn history(c: &Object, newest: u32) -> Verb<Vec<(OrgId, Took)>> {
     let sql = "SELECT j.org_id, j.group_id, j.test, a.outcome, a.started_at, a.ended_at, a.install_action, a.install_ms,
-        d.kind, j.shard IS NOT NULL AS is_shard FROM attempts a JOIN jobs j ON j.id = a.job_id
+        d.kind, (j.shard IS NOT NULL OR j.is_part) AS is_shard FROM attempts a JOIN jobs j ON j.id = a.job_id
         LEFT JOIN devices d ON d.id = a.device_id AND a.install_action <> 'avoided' ORDER BY a.id DESC LIMIT $1";
     let found = all(c, sql, &[&num(newest)], |row| {
         let outcome: Option<Outcome> = opt_word(row, "outcome")?;

@@ -11,7 +11,7 @@ use qgjob_core::model::shard::Shard;
 use qgjob_core::model::test_result::Try;
 
 use super::transaction::{Verb, all};
-use super::values::{Bin, Text, Word, bin, json, num, number, opt_bin, opt_json, opt_word, word};
+use super::values::{Bin, Text, Word, bin, get, json, num, number, opt_bin, opt_json, opt_word, word};
 
 /// Jobs that are looked through, the newest first: no index leads from a file to its jobs, as each job would pay for it.
 const MOST_JOBS: u64 = 20_000;
@@ -21,6 +21,8 @@ const RUNS: usize = 50;
 /// A job of a file.
 struct Ran {
     shard: Option<Shard>,
+    /// Whether it ran tests of a rerun alone.
+    is_part: bool,
     attempt_id: Option<attempt::Id>,
     outcome: Option<Outcome>,
     reason: Option<Reason>,
@@ -29,11 +31,12 @@ struct Ran {
 impl Ran {
     /// Whether its tries are those of all its tests.
     fn is_told(&self) -> bool {
-        match self.outcome {
-            Some(Outcome::Passed | Outcome::Failed | Outcome::Skipped) => true,
-            Some(Outcome::Errored) => self.reason == Some(Reason::NoTests),
-            _ => false,
-        }
+        !self.is_part
+            && match self.outcome {
+                Some(Outcome::Passed | Outcome::Failed | Outcome::Skipped) => true,
+                Some(Outcome::Errored) => self.reason == Some(Reason::NoTests),
+                _ => false,
+            }
     }
 }
 
@@ -51,7 +54,7 @@ pub(super) async fn recorded(
     while !missing.is_empty() && looked_at < MOST_JOBS {
         let sql = "SELECT r.id, r.total FROM runs r
             LEFT JOIN app_versions v ON v.org_id = r.org_id AND v.app_version_id = r.app_version_id
-            WHERE r.org_id = $1 AND ($2::text IS NULL OR v.build::json ->> 'app_id' = $2) AND r.id < $3
+            WHERE r.org_id = $1 AND ($2::text IS NULL OR v.app_id = $2) AND r.id < $3
             ORDER BY r.id DESC LIMIT $4";
         let app = app_id.map(Text);
         let runs: Vec<(Bin, u64)> = all(c, sql, &[&Word(org), &app, &before, &num(RUNS)], |row| {
@@ -92,11 +95,12 @@ async fn jobs_of(
 ) -> Verb<HashMap<run::Id, HashMap<TestPath, Vec<Ran>>>> {
     let ids: Vec<Bin> = runs.iter().map(|(id, _)| *id).collect();
     let tests: Vec<Word<TestPath>> = wanted.keys().map(|test| Word((*test).clone())).collect();
-    let sql = "SELECT j.run_id, j.test, j.shard, j.attempt_id, a.outcome, a.reason FROM jobs j
+    let sql = "SELECT j.run_id, j.test, j.shard, j.is_part, j.attempt_id, a.outcome, a.reason FROM jobs j
         LEFT JOIN attempts a ON a.id = j.attempt_id WHERE j.run_id = ANY($1) AND j.test = ANY($2) ORDER BY j.ordinal";
     let rows = all(c, sql, &[&ids, &tests], |row| {
         let ran = Ran {
             shard: opt_json(row, "shard")?,
+            is_part: get(row, "is_part")?,
             attempt_id: opt_bin(row, "attempt_id")?.map(attempt::Id),
             outcome: opt_word(row, "outcome")?,
             reason: opt_word(row, "reason")?,

@@ -1,16 +1,20 @@
 //! What a run's jobs left: their tests and their files, in pages.
 
-use std::collections::HashMap;
+mod carried;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use deadpool_postgres::Object;
 use qgjob_core::api::results::{Seen, TestView};
 use qgjob_core::model::artifact::{self, Artifact};
+use qgjob_core::model::job::Job;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::model::{attempt, job, run};
 
 use super::rows;
 use super::transaction::{Verb, all};
-use super::values::{Bin, bin, get, json, num, number};
+use super::values::{Bin, bin, get, json, num, number, opt_bin, opt_json};
+use crate::store::Unpassed;
 
 /// Attempts whose tries are read at once.
 const ATTEMPTS: usize = 50;
@@ -40,25 +44,65 @@ pub(super) async fn tests(
     after: Option<(job::Id, u32)>,
     limit: u32,
 ) -> Verb<Vec<TestView>> {
+    let is_own = match after {
+        Some((job, _)) => carried::is_of(c, job, run).await?,
+        None => true,
+    };
+    let own = if is_own { attempts(c, run, after.map(|(job, _)| job)).await? } else { Vec::new() };
     let shown =
         |test: &TestView| after.is_some_and(|(job, seq)| test.job_id == job && test.first_seq() <= seq);
     let mut found = Vec::new();
-    for some in attempts(c, run, after.map(|(job, _)| job)).await?.chunks(ATTEMPTS) {
-        let mut tries = tries(c, some).await?;
-        for seen in some {
-            let tries = tries.remove(&seen.attempt_id).unwrap_or_default();
-            found.extend(TestView::of_attempt(seen, tries).into_iter().filter(|test| !shown(test)));
+    let mut sources: VecDeque<Source> = own.into_iter().map(Source::own).collect();
+    let mut has_more = true;
+    while found.len() < limit as usize {
+        if sources.is_empty() {
+            if !std::mem::take(&mut has_more) {
+                break;
+            }
+            let from = after.filter(|_| !is_own).map(|(job, _)| job);
+            sources.extend(carried::sources(c, run, from).await?);
+            continue;
         }
-        if found.len() >= limit as usize {
-            found.truncate(limit as usize);
-            break;
+        let some: Vec<Source> = sources.drain(..ATTEMPTS.min(sources.len())).collect();
+        let mut needed: Vec<attempt::Id> = some.iter().map(|source| source.seen.attempt_id).collect();
+        needed.extend(some.iter().flat_map(|source| &source.overruled_by));
+        let tries = tries(c, &needed).await?;
+        for source in some {
+            found.extend(source.tests(&tries).into_iter().filter(|test| !shown(test)));
         }
     }
+    found.truncate(limit as usize);
     Ok(found)
 }
 
-async fn tries(c: &Object, attempts: &[Seen]) -> Verb<HashMap<attempt::Id, Vec<Try>>> {
-    let ids: Vec<Bin> = attempts.iter().map(|seen| Bin(seen.attempt_id.0)).collect();
+/// An attempt whose tests are told.
+struct Source {
+    seen: Seen,
+    /// The run that it is carried from.
+    carried_from: Option<run::Id>,
+    /// Attempts of later runs whose results take the place of its own.
+    overruled_by: Vec<attempt::Id>,
+}
+
+impl Source {
+    fn own(seen: Seen) -> Self {
+        Self { seen, carried_from: None, overruled_by: Vec::new() }
+    }
+
+    fn tests(&self, tries: &HashMap<attempt::Id, Vec<Try>>) -> Vec<TestView> {
+        let of = |attempt: &attempt::Id| tries.get(attempt).map_or(&[][..], Vec::as_slice);
+        let newer = self.overruled_by.iter().flat_map(of).map(|one| &one.title);
+        let newer: HashSet<&Vec<String>> = newer.collect();
+        let mut tests = TestView::of_attempt(&self.seen, of(&self.seen.attempt_id).to_vec());
+        tests.retain(|test| !newer.contains(&test.title));
+        tests.iter_mut().for_each(|test| test.carried_from = self.carried_from);
+        tests
+    }
+}
+
+/// The tries of attempts, in the order they ended.
+async fn tries(c: &Object, attempts: &[attempt::Id]) -> Verb<HashMap<attempt::Id, Vec<Try>>> {
+    let ids: Vec<Bin> = attempts.iter().map(|id| Bin(id.0)).collect();
     let sql = "SELECT attempt_id, body FROM tries WHERE attempt_id = ANY($1) ORDER BY attempt_id, seq";
     let rows =
         all(c, sql, &[&ids], |row| Ok((attempt::Id(bin(row, "attempt_id")?), json(row, "body")?))).await?;
@@ -79,4 +123,23 @@ pub(super) async fn artifacts(
         AND ($2::uuid IS NULL OR id > $2) ORDER BY id LIMIT $3";
     let after = after.map(|id| Bin(id.0));
     all(c, sql, &[&Bin(run.0), &after, &num(limit)], rows::artifact).await
+}
+
+/// What a rerun is made from.
+pub(super) async fn unpassed(c: &Object, run: run::Id) -> Verb<Vec<Unpassed>> {
+    let sql = format!(
+        "{} WHERE j.run_id = $1 AND j.conclusion NOT IN ('passed', 'skipped') ORDER BY j.ordinal",
+        rows::JOB
+    );
+    let jobs: Vec<(Job, _, Option<attempt::Id>)> = all(c, &sql, &[&Bin(run.0)], |row| {
+        Ok((rows::job(row)?, opt_json(row, "rerun")?, opt_bin(row, "attempt_id")?.map(attempt::Id)))
+    })
+    .await?;
+    let needed: Vec<attempt::Id> = jobs.iter().filter_map(|(_, _, attempt)| *attempt).collect();
+    let mut tries = tries(c, &needed).await?;
+    let with_tries = jobs.into_iter().map(|(job, kept, attempt)| {
+        let tries = attempt.and_then(|attempt| tries.remove(&attempt)).unwrap_or_default();
+        Unpassed { job, kept, tries }
+    });
+    Ok(with_tries.collect())
 }

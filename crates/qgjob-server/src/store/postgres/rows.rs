@@ -15,6 +15,7 @@ use qgjob_core::model::sha256::Sha256;
 use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::token::{self, Token};
 use qgjob_core::model::{artifact, group};
+use qgjob_core::queue::reruns::Kept;
 use qgjob_core::queue::verdict::Judgement;
 use tokio_postgres::Row;
 
@@ -24,9 +25,15 @@ use super::values::{
 };
 use crate::store::JobFacts;
 
-fn test_counts(row: &Row) -> Verb<Counts> {
+pub(super) fn test_counts(row: &Row) -> Verb<Counts> {
     let (passed, failed) = (number(row, "passed")?, number(row, "failed")?);
     let (flaky, skipped) = (number(row, "flaky")?, number(row, "skipped")?);
+    Ok(Counts { total: passed + failed + flaky + skipped, passed, failed, flaky, skipped })
+}
+
+fn run_tests(row: &Row) -> Verb<Counts> {
+    let (passed, failed) = (number(row, "tests_passed")?, number(row, "tests_failed")?);
+    let (flaky, skipped) = (number(row, "tests_flaky")?, number(row, "tests_skipped")?);
     Ok(Counts { total: passed + failed + flaky + skipped, passed, failed, flaky, skipped })
 }
 
@@ -47,7 +54,8 @@ fn job_counts(row: &Row) -> Verb<JobCounts> {
 }
 
 /// Selects what [`run`] reads.
-pub(super) const RUN: &str = "SELECT r.*, s.name, s.labels FROM runs r JOIN run_specs s ON s.run_id = r.id";
+pub(super) const RUN: &str =
+    "SELECT r.*, s.name, s.labels, s.ci FROM runs r JOIN run_specs s ON s.run_id = r.id";
 
 pub(super) fn run(row: &Row) -> Verb<(Run, Installs)> {
     let run = Run {
@@ -58,9 +66,13 @@ pub(super) fn run(row: &Row) -> Verb<(Run, Installs)> {
         labels: json(row, "labels")?,
         idempotency_key: opt_word(row, "idempotency_key")?,
         retry_of: opt_bin(row, "retry_of")?.map(job::Id),
+        ci: opt_json(row, "ci")?,
+        rerun_of: opt_bin(row, "rerun_of")?.map(run::Id),
         status: word(row, "status")?,
         conclusion: opt_word(row, "conclusion")?,
         jobs: job_counts(row)?,
+        tests: run_tests(row)?,
+        carried: opt_json(row, "carried")?.unwrap_or_default(),
         created_at: at(row, "created_at")?,
         finished_at: opt_at(row, "finished_at")?,
         version: number(row, "version")?,
@@ -86,7 +98,7 @@ pub(super) fn job(row: &Row) -> Verb<Job> {
         run_id: run::Id(bin(row, "run_id")?),
         org_id: word(row, "org_id")?,
         app_version_id: word(row, "app_version_id")?,
-        spec: Spec { test, shard: opt_json(row, "shard")?, ..spec },
+        spec: Spec { test, shard: opt_json(row, "shard")?, rerun: opt_json(row, "rerun")?, ..spec },
         status: word(row, "status")?,
         conclusion: opt_word(row, "conclusion")?,
         reason: opt_word(row, "reason")?,
@@ -119,6 +131,8 @@ pub(super) struct JobRow {
     pub group_id: group::Id,
     pub attempt_id: Option<attempt::Id>,
     pub queued_at: Option<Timestamp>,
+    /// What is kept with a job of a rerun.
+    pub kept: Option<Kept>,
     /// The order of submission; of one that the transaction makes, its place among those.
     pub place: u64,
 }
@@ -130,6 +144,7 @@ pub(super) fn job_row(row: &Row) -> Verb<JobRow> {
         group_id: get(row, "group_id")?,
         attempt_id: opt_bin(row, "attempt_id")?.map(attempt::Id),
         queued_at: opt_at(row, "queued_at")?,
+        kept: opt_json(row, "rerun")?,
         place: number(row, "ordinal")?,
     })
 }
@@ -316,6 +331,7 @@ pub(super) fn token(row: &Row) -> Verb<Token> {
         agent_id: opt_bin(row, "agent_id")?.map(agent::Id),
         created_at: at(row, "created_at")?,
         expires_at: opt_at(row, "expires_at")?,
+        ci: opt_json(row, "ci")?,
     })
 }
 

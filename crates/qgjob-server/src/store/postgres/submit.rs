@@ -11,6 +11,7 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::run::{self, JobCounts, Run};
 use qgjob_core::model::test_result::Counts;
 use qgjob_core::queue::lifecycle::Command;
+use qgjob_core::queue::reruns::Kept;
 use qgjob_core::queue::rollup;
 
 use super::jobs::{self, Because};
@@ -32,13 +33,16 @@ pub(super) fn submit_needs(submission: &Submission, needs: &mut Needs) {
 }
 
 pub(super) fn submit(work: &mut Work, now: Timestamp, submission: &Submission) -> Verb<Accepted> {
-    let Submission { run_id, job_ids, predicted_ms, shards, run, retry_of, key } = submission;
+    let Submission { run_id, job_ids, predicted_ms, shards, run, retry_of, rerun, ci, key } = submission;
     let run_id = *run_id;
     if job_ids.is_empty() || [job_ids.len(), predicted_ms.len(), shards.len()] != [run.tests.len(); 3] {
         let (tests, ids) = (run.tests.len(), job_ids.len());
         let (predictions, shards) = (predicted_ms.len(), shards.len());
         let what = format!("{tests} tests, {ids} ids of jobs, {predictions} predictions and {shards} shards");
         return Err(Refusal::Invalid(what).into());
+    }
+    if rerun.as_ref().is_some_and(|rerun| rerun.jobs.len() != run.tests.len()) {
+        return Err(Refusal::Invalid("a rerun says for each job what that repeats".to_owned()).into());
     }
     let known = key.as_ref().and_then(|(key, _)| work.keys.get(&(run.org_id.clone(), key.clone())).cloned());
     if let (Some(Key { fingerprint, run_id: Some(earlier), .. }), Some((_, fingerprint_now))) = (&known, key)
@@ -62,6 +66,7 @@ pub(super) fn submit(work: &mut Work, now: Timestamp, submission: &Submission) -
     let spec = job::Spec {
         test: run.tests[0].clone(),
         shard: None,
+        rerun: None,
         bundle_sha256: run.bundle_sha256,
         platform: options.platform,
         target: options.target,
@@ -86,21 +91,27 @@ pub(super) fn submit(work: &mut Work, now: Timestamp, submission: &Submission) -
         labels: run.labels.clone(),
         idempotency_key: key.as_ref().map(|(key, _)| key.clone()),
         retry_of: *retry_of,
+        ci: ci.as_ref().map(|(_, run)| Box::new(run.clone())),
+        rerun_of: rerun.as_ref().map(|rerun| rerun.of),
         status: rollup::status(&counts),
         conclusion: None,
         jobs: counts,
+        tests: rerun.as_ref().map_or_else(Counts::default, |rerun| rerun.tests),
+        carried: rerun.as_ref().map_or_else(Counts::default, |rerun| rerun.carried),
         created_at: now,
         finished_at: None,
         version: 1,
     };
     let tests = run.tests.iter().zip(shards);
-    for ((id, (test, shard)), predicted_ms) in job_ids.iter().zip(tests).zip(predicted_ms) {
+    for (at, ((id, (test, shard)), predicted_ms)) in job_ids.iter().zip(tests).zip(predicted_ms).enumerate() {
+        let kept = rerun.as_ref().map(|rerun| rerun.jobs[at].clone());
+        let repeats = kept.as_ref().map(|kept| kept.rerun.clone());
         let job = job::Job {
             id: *id,
             run_id,
             org_id: made.org_id.clone(),
             app_version_id: made.app_version_id.clone(),
-            spec: job::Spec { test: test.clone(), shard: shard.clone(), ..spec.clone() },
+            spec: job::Spec { test: test.clone(), shard: shard.clone(), rerun: repeats, ..spec.clone() },
             status,
             conclusion: None,
             reason: None,
@@ -120,9 +131,10 @@ pub(super) fn submit(work: &mut Work, now: Timestamp, submission: &Submission) -
             finished_at: None,
             version: 1,
         };
-        add_job(work, now, group_id, job);
+        add_job(work, now, group_id, job, kept);
     }
-    work.runs.add(run_id, RunRow { run: made, installs: Installs::default(), spec: Some(spec) });
+    let token_id = ci.as_ref().map(|(token, _)| *token);
+    work.runs.add(run_id, RunRow { run: made, installs: Installs::default(), spec: Some(spec), token_id });
     if let Some((key, fingerprint)) = key {
         let created_at = known.as_ref().map_or(now, |known| known.created_at);
         let (org_id, fingerprint) = (run.org_id.clone(), Some(*fingerprint));
@@ -137,9 +149,9 @@ pub(super) fn submit(work: &mut Work, now: Timestamp, submission: &Submission) -
     accepted(work, run_id, false)
 }
 
-fn add_job(work: &mut Work, now: Timestamp, group_id: group::Id, job: job::Job) {
+fn add_job(work: &mut Work, now: Timestamp, group_id: group::Id, job: job::Job, kept: Option<Kept>) {
     let queued_at = (job.status == Status::Queued).then_some(now);
-    let row = JobRow { job, group_id, attempt_id: None, queued_at, place: work.next_place() };
+    let row = JobRow { job, group_id, attempt_id: None, queued_at, kept, place: work.next_place() };
     let fact = match row.job.not_before {
         Some(not_before) => Fact::JobScheduled { not_before },
         None => Fact::JobQueued {

@@ -13,6 +13,7 @@ use super::attempts;
 use super::jobs::{self, Because};
 use super::lanes::Lanes;
 use super::locks::{Lock, SWEEP};
+use super::logins;
 use super::needs::Needs;
 use super::submit::KEY_KEPT;
 use super::transaction::{Open, Param, Stop, Verb, all, change, first};
@@ -44,7 +45,7 @@ pub(super) async fn sweep(
     let (deadlines_missed, became_due) =
         lanes.alone(move |open, work| Box::pin(move_jobs(open, work, now, random))).await?;
     let agents_gone = lanes.alone(move |open, work| Box::pin(silence(open, work, now, silent))).await?;
-    lanes.alone(move |open, _| Box::pin(forget_keys(open, now))).await?;
+    lanes.alone(move |open, _| Box::pin(forget_used(open, now))).await?;
     Ok(Swept { leases_expired, deadlines_missed, became_due, agents_gone })
 }
 
@@ -121,13 +122,14 @@ async fn silence(open: &Open, work: &mut Work, now: Timestamp, since: Timestamp)
     agents::silence(work, now, since)
 }
 
-async fn forget_keys(open: &Open, now: Timestamp) -> Verb<()> {
+async fn forget_used(open: &Open, now: Timestamp) -> Verb<()> {
     if !try_take(open, SWEEP).await? {
         return Ok(());
     }
     let sql = "DELETE FROM idempotency_keys WHERE (org_id, key) IN
         (SELECT org_id, key FROM idempotency_keys WHERE created_at <= $1 ORDER BY created_at LIMIT $2)";
-    change(open.client()?, sql, &[&At(now - KEY_KEPT), &MOST]).await.map(|_| ())
+    change(open.client()?, sql, &[&At(now - KEY_KEPT), &MOST]).await?;
+    logins::forget(open.client()?, now, MOST).await
 }
 
 fn before(now: Timestamp, while_ago: Duration) -> Verb<Timestamp> {

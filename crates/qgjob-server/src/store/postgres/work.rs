@@ -45,6 +45,8 @@ pub(super) struct RunRow {
     pub installs: Installs,
     /// What its jobs are asked to do; only of a run that this transaction makes.
     pub spec: Option<job::Spec>,
+    /// The token of the pipeline that submits it, likewise.
+    pub token_id: Option<token::Id>,
 }
 
 /// A try, whose body is not read where its number is enough.
