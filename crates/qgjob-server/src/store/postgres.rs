@@ -221,7 +221,10 @@ macro_rules! ask {
 macro_rules! read {
     ($self:ident, |$c:ident| $call:expr) => {{
         let answer = match ask!($self, |$c| $call) {
-            Err(stop @ Stop::Sql(_)) if stop.is_lost() => ask!($self, |$c| $call),
+            Err(stop @ Stop::Sql(_)) if stop.is_lost() => {
+                $self.lanes.forget_idle();
+                ask!($self, |$c| $call)
+            }
             answer => answer,
         };
         answer.map_err(Error::from)

@@ -197,10 +197,18 @@ impl Lanes {
         Ok(before)
     }
 
+    /// Ends the connections that lie in the pool: what ended one of them has probably ended the others, too.
+    pub(super) fn forget_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     /// Begins a transaction. A connection that ended while it lay in the pool is replaced.
     pub(super) async fn begin(&self) -> Verb<Open> {
         match Open::begin(self.pool.get().await?).await {
-            Err(stop) if stop.is_lost() => Open::begin(self.pool.get().await?).await,
+            Err(stop) if stop.is_lost() => {
+                self.forget_idle();
+                Open::begin(self.pool.get().await?).await
+            }
             begun => begun,
         }
     }
