@@ -121,7 +121,7 @@ pub struct Submit {
 
 impl Submit {
     pub async fn run(self, context: &Context) -> Result {
-        let waits = (self.watch || self.wait) && !self.dry_run;
+        let waits = self.waits() && !self.dry_run;
         let step = if waits && !self.no_ci { Step::of_command(context) } else { None };
         let Some(step) = step else { return self.start(context, None).await };
         step.begin("qgjob submit");
@@ -148,6 +148,11 @@ impl Submit {
             self.label.push((key.to_owned(), value.to_owned()));
         }
         self
+    }
+
+    /// Reports are written at the end.
+    fn waits(&self) -> bool {
+        self.watch || self.wait || self.patience.reports.any()
     }
 
     /// Makes the run and, where that was asked for, waits for its end.
@@ -243,7 +248,7 @@ impl Submit {
             step.made(client, &made, submitted.job_id, submitted.status)?;
         }
         let output = &context.output;
-        let waits = self.watch || self.wait || self.patience.reports.any();
+        let waits = self.waits();
         if !(waits && output.format != Format::Text && output.format != Format::Jsonl) {
             let name = submitted.job_id.map_or(submitted.run_id.to_string(), |id| id.to_string());
             output.object(submitted, &name, || text(context, new, submitted, waits))?;
@@ -265,7 +270,7 @@ impl Submit {
         run: Subject,
         step: Option<&Step>,
     ) -> Result {
-        if !(self.watch || self.wait) {
+        if !self.waits() {
             return Ok(ExitCode::Ok);
         }
         let wish = Wish { tell: self.watch, just_created: true, patience: self.patience.clone() };
