@@ -44,6 +44,8 @@ const INPUTS: &[(&str, Use, bool)] = &[
     ("fail-on-flaky", Use::Own, false),
     ("annotations", Use::Own, false),
     ("summary", Use::Own, false),
+    ("junit", Use::Own, false),
+    ("artifacts", Use::Own, false),
     ("log-level", Use::Own, false),
     ("binary", Use::Own, false),
     ("matrix", Use::Own, true),

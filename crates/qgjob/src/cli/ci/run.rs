@@ -1,5 +1,7 @@
 //! The main step of the action: `qgjob submit` as the inputs say, or the run that this step made before.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use qgjob_core::api::runs::RunView;
 use qgjob_core::model::exit::ExitCode;
@@ -14,6 +16,7 @@ use crate::ci::github::identity::Identity;
 use crate::ci::github::inputs::Inputs;
 use crate::cli::failure::{Failure, Result};
 use crate::cli::interrupt::{Interrupt, Reaction};
+use crate::cli::report::Reports;
 use crate::cli::submit::{Submit, org};
 use crate::cli::{Cli, Command, Context};
 use crate::client::watch::Subject;
@@ -23,6 +26,8 @@ use crate::output::count;
 
 /// The words of the input `mode`: only the first is a gate.
 const MODES: [&str; 2] = ["wait", "async"];
+/// The words of the input `artifacts`.
+const ARTIFACTS: [&str; 3] = ["on-failure", "always", "never"];
 /// The words of the input `rerun`.
 const RERUNS: [&str; 2] = ["failed", "all"];
 /// So many earlier attempts of the workflow run are looked for: one that was cancelled early may have made no run.
@@ -60,6 +65,12 @@ pub struct Meaning {
     pub submit: Submit,
     /// Whether a repeated attempt of the workflow run repeats only what did not pass.
     only_failed: bool,
+    /// Whether the verdict is waited for.
+    waits: bool,
+    /// When the jobs' files are downloaded.
+    artifacts: &'static str,
+    /// Where the JUnit file is wanted.
+    junit: Option<PathBuf>,
 }
 
 /// Reads the inputs. The folder of the project becomes the current one, since an action cannot be told another.
@@ -67,6 +78,8 @@ pub fn meaning(context: &Context, inputs: &Inputs) -> Result<Meaning> {
     let waits = inputs.choice("mode", &MODES)? == "wait";
     let only_failed = inputs.choice("rerun", &RERUNS)? == "failed";
     inputs.choice("log-level", &["warn", "error", "info", "debug"])?;
+    let artifacts = inputs.choice("artifacts", &ARTIFACTS)?;
+    let junit = inputs.get("junit").map(std::path::absolute).transpose()?;
     let mut flags = inputs.flags();
     if let Some(dir) = inputs.get("project-dir") {
         // The app is built by a step before, seen from the repository.
@@ -93,7 +106,7 @@ pub fn meaning(context: &Context, inputs: &Inputs) -> Result<Meaning> {
         output: context.output,
         clock: context.clock,
     };
-    Ok(Meaning { context, submit: *submit, only_failed })
+    Ok(Meaning { context, submit: *submit, only_failed, waits, artifacts, junit })
 }
 
 async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &Step) -> Result {
@@ -111,7 +124,11 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
     if let Some(project) = std::env::current_dir().ok().and_then(|dir| bundle::find_project(&dir)) {
         step.is_in(&project);
     }
-    let work = async {
+    let files = Files::of(&meaning, &key(identity.attempt));
+    if meaning.waits {
+        Reports::of_pipeline(files.junit.clone(), None).prepare(1)?;
+    }
+    let made = async {
         let own = key(identity.attempt);
         let submit = labelled(meaning.submit.clone().with_key(own.clone()), &context.env);
         let desk = Desk { context: &meaning.context, client: &client, org_id: &org_id, submit: &submit };
@@ -126,6 +143,13 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
         }
         submit.submit(&meaning.context, &settings, &client, interrupt, Some(step)).await
     };
+    let work = async {
+        let verdict = made.await?;
+        match step.run().filter(|_| meaning.waits) {
+            Some(run) => files.write(&meaning, &client, &run, verdict, step).await,
+            None => Ok(verdict),
+        }
+    };
     let result = interrupt.run(&client, work).await;
     // A run that is over, or whose end nobody waits for, is not for the post step to cancel.
     let stopped = |code: &ExitCode| matches!(code, ExitCode::Interrupted | ExitCode::Terminated);
@@ -133,6 +157,45 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
         step.keep("left", "true")?;
     }
     result.map_err(as_inputs)
+}
+
+/// Where what later steps keep is put.
+struct Files {
+    junit: PathBuf,
+    artifacts: PathBuf,
+}
+
+impl Files {
+    fn of(meaning: &Meaning, key: &IdempotencyKey) -> Self {
+        let temp = meaning.context.env.get("RUNNER_TEMP").map_or_else(std::env::temp_dir, PathBuf::from);
+        let dir = temp.join(format!("qgjob-{}", &key.as_str()[..23]));
+        let junit = meaning.junit.clone().unwrap_or_else(|| dir.join("junit.xml"));
+        Self { junit, artifacts: dir.join("artifacts") }
+    }
+
+    /// Writes them, and answers the verdict; a good one is none when what was promised to later steps is missing.
+    async fn write(
+        &self,
+        meaning: &Meaning,
+        client: &Client,
+        run: &Subject,
+        verdict: ExitCode,
+        step: &Step,
+    ) -> Result {
+        let wanted = match meaning.artifacts {
+            "always" => true,
+            "on-failure" => verdict != ExitCode::Ok,
+            _ => false,
+        };
+        let reports = Reports::of_pipeline(self.junit.clone(), wanted.then(|| self.artifacts.clone()));
+        let result = reports.conclude(&meaning.context, client, run, verdict).await;
+        for (name, path) in [("junit-path", &self.junit), ("artifacts-path", &self.artifacts)] {
+            if path.exists() {
+                step.set_output(name, &path.display().to_string())?;
+            }
+        }
+        result
+    }
 }
 
 /// Runs that were made before.

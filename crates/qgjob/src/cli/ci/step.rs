@@ -179,6 +179,11 @@ impl Step {
         Ok(())
     }
 
+    /// The run that is this step's own, once it exists.
+    pub fn run(&self) -> Option<Subject> {
+        self.now().made.as_ref().map(|(_, run)| run.clone())
+    }
+
     /// Sets an output of the action.
     pub fn set_output(&self, name: &str, value: &str) -> Result<()> {
         self.assign(self.output_file.as_deref(), name, value)

@@ -29,6 +29,11 @@ pub struct Reports {
 }
 
 impl Reports {
+    /// A JUnit report, and the files of all jobs where a folder for them is named.
+    pub fn of_pipeline(junit: PathBuf, artifacts: Option<PathBuf>) -> Self {
+        Self { junit: Some(junit), artifacts, ..Self::default() }
+    }
+
     /// Whether any is wanted.
     pub fn any(&self) -> bool {
         self.files().next().is_some() || self.artifacts.is_some()

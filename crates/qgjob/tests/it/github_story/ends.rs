@@ -1,5 +1,7 @@
 //! How runs end, and what the workflow is told.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::runner::Step;
@@ -35,6 +37,9 @@ async fn passed_tests_make_the_step_green() {
     assert_eq!((step.output("installs"), step.output("installs-avoided")), ("1", "2"));
     let results: Value = serde_json::from_str(step.output("results")).unwrap();
     assert_eq!((results["tests"].as_array().unwrap().len(), &results["left_out"]), (3, &json!(0)));
+    let junit = std::fs::read_to_string(step.output("junit-path")).unwrap();
+    assert!(junit.contains("<testsuites") && junit.matches("<testcase").count() == 3, "{junit}");
+    assert_eq!(step.output("artifacts-path"), "", "files are for failures");
     // Folded: what leads to the result. Not folded: the result.
     let groups: Vec<_> = step.log.lines().filter(|line| line.starts_with('▼')).collect();
     assert_eq!(groups, ["▼ qgjob submit", &format!("▼ qgjob: what happens in {}", step.output("run-id"))]);
@@ -61,8 +66,13 @@ async fn failed_tests_are_shown_at_their_lines_in_the_repository() {
     let mut runner = three_tests(&desk).with("project-dir", "project");
     runner.workspace = desk.project().parent().unwrap().to_owned();
     let runner = runner.clone().env("GITHUB_WORKSPACE", runner.workspace.to_str().unwrap());
-    let step = runner.main().await;
+    let step = runner.with("junit", "results/junit.xml").main().await;
     assert_end(&step, 1, "failed", [1, 1, 1, 0], [1, 1]);
+    let root = desk.project().parent().unwrap().canonicalize().unwrap();
+    assert_eq!(Path::new(step.output("junit-path")).canonicalize().unwrap(), root.join("results/junit.xml"));
+    let junit = std::fs::read_to_string(step.output("junit-path")).unwrap();
+    assert!(junit.contains("expected 1, got 2"), "{junit}");
+    assert!(files_below(Path::new(step.output("artifacts-path"))) >= 3, "{}", step.output("artifacts-path"));
     let error = step.errors()[0];
     assert_eq!((error.file.as_deref(), error.line), (Some("project/tests/login.spec.js"), Some(3)));
     assert_eq!(error.title, "suite › does it");
@@ -149,6 +159,8 @@ async fn a_wrong_input_is_named() {
         ("summary", "yes", "the input summary cannot be \"yes\""),
         ("env", "NOVALUE", "the input env cannot be \"NOVALUE\""),
         ("project-dir", "nowhere", "the input project-dir cannot be \"nowhere\""),
+        ("artifacts", "some", "the input artifacts cannot be \"some\""),
+        ("rerun", "none", "the input rerun cannot be \"none\""),
         ("log-level", "loud", "the input log-level cannot be \"loud\""),
         ("test", "tests/logn.spec.js", "there is no test file \"tests/logn.spec.js\""),
     ] {
@@ -168,6 +180,11 @@ async fn a_wrong_input_is_named() {
     assert!(nowhere.errors()[0].message.contains("cargo install"), "{:?}", nowhere.errors());
     assert_eq!(three_tests(&desk).post(&nowhere).await.code, 0);
     assert_eq!(desk.qgjob(&["list", "-o", "name"]).await.out, "", "nothing was submitted");
+}
+
+fn files_below(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
 }
 
 /// A PATH with node on it and nothing else.
