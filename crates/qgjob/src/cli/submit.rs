@@ -136,10 +136,6 @@ impl Submit {
         interrupt.run(&client, self.submit(context, &settings, &client, &interrupt, step)).await
     }
 
-    fn waits(&self) -> bool {
-        self.watch || self.wait || self.patience.reports.any()
-    }
-
     /// The same under this key.
     pub fn with_key(mut self, key: IdempotencyKey) -> Self {
         self.idempotency_key = Some(key);
