@@ -4,6 +4,9 @@
 
 mod auth;
 mod bytes;
+#[expect(dead_code, reason = "the tests of the store use the rest")]
+#[path = "../../src/store/postgres/tests/cluster.rs"]
+mod cluster;
 mod contract;
 #[expect(dead_code, reason = "the tests of the command line use the rest")]
 #[path = "../../../qgjob/tests/it/issuer.rs"]
@@ -16,6 +19,7 @@ mod predictions;
 mod quotas;
 mod reads;
 mod reruns;
+mod servers;
 mod shards;
 mod stop;
 mod streams;

@@ -10,8 +10,8 @@ use crate::world::{Caller, Expect, World};
 
 /// What a client knows after some frames: the numbers, and the last of them.
 #[derive(Default)]
-struct Seen {
-    events: Vec<Value>,
+pub struct Seen {
+    pub events: Vec<Value>,
 }
 
 impl Seen {
@@ -19,12 +19,12 @@ impl Seen {
         self.events.last().map(|event| event["seq"].as_u64().unwrap())
     }
 
-    fn seqs(&self) -> Vec<u64> {
+    pub fn seqs(&self) -> Vec<u64> {
         self.events.iter().map(|event| event["seq"].as_u64().unwrap()).collect()
     }
 
     /// Reads frames until the stream ends or `cut` bytes have come; an unfinished frame is lost, as in a client.
-    async fn read(&mut self, caller: &Caller, path: &str, cut: usize) -> bool {
+    pub async fn read(&mut self, caller: &Caller, path: &str, cut: usize) -> bool {
         let mut request = caller.request(Method::GET, path);
         if let Some(last) = self.last() {
             request = request.header("last-event-id", last);

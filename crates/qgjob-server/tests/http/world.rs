@@ -52,6 +52,18 @@ impl World {
         clock: Arc<dyn Clock>,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        let path = folder.path().join("qgjob.db");
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&path, Rules::default()).unwrap());
+        Self::keeping(folder, store, clock, change).await
+    }
+
+    /// A server that keeps its queue in this store.
+    pub async fn keeping(
+        folder: tempfile::TempDir,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: folder.path().join("data"),
@@ -61,8 +73,6 @@ impl World {
         config.limits.disk_free = 0;
         change(&mut config);
         std::fs::create_dir_all(&config.data_dir).unwrap();
-        let store: Arc<dyn Store> =
-            Arc::new(Sqlite::open(&folder.path().join("qgjob.db"), Rules::default()).unwrap());
         let bound = Server::bind(config, Arc::clone(&store), clock).await.unwrap();
         let url = format!("http://{}", bound.addr);
         let metrics_url = bound.metrics_addr.map(|addr| format!("http://{addr}"));

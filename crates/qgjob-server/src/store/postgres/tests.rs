@@ -34,7 +34,7 @@ async fn every_property_of_a_store_holds() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_of_verbs_keeps_the_invariants(steps in prop::collection::vec(step(), 1..60)) {

@@ -18,8 +18,8 @@ use tokio_postgres::{Client, NoTls};
 pub struct Cluster {
     folder: PathBuf,
     databases: AtomicU32,
-    /// Each message kills the server and starts it anew; dropped to end it.
-    crash: Option<mpsc::Sender<()>>,
+    /// Each message kills the server and starts it anew, and is answered then; dropped to end it.
+    crash: Option<mpsc::Sender<mpsc::Sender<()>>>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -117,7 +117,7 @@ impl Cluster {
     /// Another one, which syncs what it commits if it is to be `durable`.
     pub fn new(durable: bool) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
-        let (crash, stopped) = mpsc::channel::<()>();
+        let (crash, stopped) = mpsc::channel::<mpsc::Sender<()>>();
         let (started, ready) = mpsc::channel();
         let place = folder.clone();
         // The server ends with the thread that started it, however that ends.
@@ -131,9 +131,10 @@ impl Cluster {
                 _ = kill(Pid::from_raw(server.id() as i32), Signal::SIGQUIT);
                 _ = server.wait();
             };
-            while stopped.recv().is_ok() {
+            while let Ok(done) = stopped.recv() {
                 end(&mut server);
                 server = start(&place, user.as_ref(), durable);
+                _ = done.send(());
             }
             end(&mut server);
             _ = fs::remove_dir_all(&place);
@@ -147,7 +148,9 @@ impl Cluster {
 
     /// Kills the server with all its processes, and starts it anew on what it left.
     pub fn crash(&self) {
-        self.crash.as_ref().unwrap().send(()).unwrap();
+        let (done, crashed) = mpsc::channel();
+        self.crash.as_ref().unwrap().send(done).unwrap();
+        crashed.recv().unwrap();
     }
 
     /// The URL of a database.
