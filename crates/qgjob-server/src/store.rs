@@ -4,6 +4,7 @@
 //! A verb that answers `Ok` is durable: it survives `kill -9` and power loss. A [`Refusal`] changed nothing.
 //! Time, ids and randomness come with the call.
 
+mod alike;
 #[cfg(test)]
 pub mod conformance;
 pub mod postgres;

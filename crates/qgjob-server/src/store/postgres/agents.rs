@@ -18,6 +18,7 @@ use super::needs::Needs;
 use super::rows::{AgentRow, DeviceRow};
 use super::transaction::{Verb, not_found};
 use super::work::{About, Work};
+use crate::store::alike::same_apps;
 use crate::store::{Seen, SeenReply};
 
 fn load(work: &Work, id: agent::Id) -> Verb<AgentRow> {
@@ -202,13 +203,6 @@ fn note_device(
         tell_device(work, now, agent.serves.as_ref(), id, state);
     }
     Ok(())
-}
-
-fn same_apps(before: &[Installed], now: &[Installed]) -> bool {
-    let has = |ledger: &[Installed], one: &Installed| {
-        ledger.iter().any(|other| other.app_id == one.app_id && other.sha256 == one.sha256)
-    };
-    before.len() == now.len() && now.iter().all(|one| has(before, one))
 }
 
 /// Enters a build into the device's ledger: its agent has just proven it to be there. The next claim must find it,

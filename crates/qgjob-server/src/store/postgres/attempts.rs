@@ -20,9 +20,10 @@ use super::agents;
 use super::jobs::{self, Because};
 use super::limits;
 use super::needs::Needs;
-use super::rows::{AttemptRow, JobRow, after, between_ms, missing};
+use super::rows::{AttemptRow, JobRow, missing};
 use super::transaction::{Stop, Verb, not_found};
 use super::work::{About, TryRow, Work};
+use crate::store::alike::{after, between_ms};
 use crate::store::{Answer, Finish, Finished, PhaseChange, Report};
 
 /// The attempt, if the agent has or had it.

@@ -18,10 +18,11 @@ use tokio_postgres::Row;
 use super::jobs;
 use super::limits;
 use super::needs::Needs;
-use super::rows::{AttemptRow, JobRow, after, missing};
+use super::rows::{AttemptRow, JobRow, missing};
 use super::transaction::{Param, Stop, Verb, all, not_found};
 use super::values::{Bin, Text, bin, json, number, opt_json, word};
 use super::work::{Work, settle};
+use crate::store::alike::after;
 use crate::store::{Answer, Claim};
 
 pub(super) fn needs(claim: &Claim, needs: &mut Needs) {

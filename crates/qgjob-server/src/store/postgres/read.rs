@@ -19,11 +19,12 @@ use qgjob_core::model::{device, group};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::rows::{self, between_ms};
+use super::rows;
 use super::transaction::{Param, Verb, all, first};
 use super::values::{
     At, Bin, Ids, Word, at, bin, get, json, num, number, opt_at, opt_json, opt_number, opt_word, word,
 };
+use crate::store::alike::between_ms;
 use crate::store::{
     EventFilter, Gauges, GroupRow, JobFacts, JobFilter, Listed, RunFilter, RunningJob, Scope, WaitingJob,
 };

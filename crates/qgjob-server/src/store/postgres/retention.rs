@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use qgjob_core::model::{attempt, run};
 
 use super::locks::FORGET;
-use super::submit::KEY_KEPT;
 use super::sweep::try_take;
 use super::transaction::{Open, Verb, all, change};
 use super::values::{At, Bin, bin, num, number};
 use crate::store::Forgotten;
+use crate::store::alike::KEY_KEPT;
 
 /// What goes with runs, children before their parents.
 const DELETE: [&str; 8] = [

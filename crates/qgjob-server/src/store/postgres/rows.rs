@@ -24,6 +24,7 @@ use super::values::{
     Ids, at, bin, digest, get, json, number, opt_at, opt_bin, opt_json, opt_number, opt_word, word,
 };
 use crate::store::JobFacts;
+use crate::store::alike::{agent_state, device_state};
 
 pub(super) fn test_counts(row: &Row) -> Verb<Counts> {
     let (passed, failed) = (number(row, "passed")?, number(row, "failed")?);
@@ -244,17 +245,6 @@ impl DeviceRow {
     }
 }
 
-/// An operator's word counts most, then whether the device can be reached.
-fn device_state(online: bool, drained: bool, held: bool, quarantined: bool) -> device::State {
-    match (drained, online, held, quarantined) {
-        (true, ..) => device::State::Drained,
-        (false, false, ..) => device::State::Offline,
-        (false, true, true, _) => device::State::Busy,
-        (false, true, false, true) => device::State::Quarantined,
-        (false, true, false, false) => device::State::Idle,
-    }
-}
-
 pub(super) fn device_row(row: &Row) -> Verb<DeviceRow> {
     let device = Device {
         id: device::Id(bin(row, "id")?),
@@ -297,11 +287,7 @@ pub(super) struct AgentRow {
 
 impl AgentRow {
     pub(super) fn state(&self) -> agent::State {
-        match (self.online, self.draining) {
-            (false, _) => agent::State::Offline,
-            (true, true) => agent::State::Draining,
-            (true, false) => agent::State::Online,
-        }
+        agent_state(self.online, self.draining)
     }
 
     pub(super) fn shown(&self) -> Agent {
@@ -371,17 +357,6 @@ pub(super) fn event(row: &Row) -> Verb<Event> {
         job_id: opt_bin(row, "job_id")?.map(job::Id),
         fact: json(row, "fact")?,
     })
-}
-
-/// Milliseconds from one time to another; 0 when the clock was set back between them.
-pub(super) fn between_ms(from: Timestamp, to: Timestamp) -> u64 {
-    u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
-}
-
-/// `now` and a while, as long as the calendar allows.
-pub(super) fn after(now: Timestamp, wait: std::time::Duration) -> Verb<Timestamp> {
-    let wait = jiff::SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
-    wait.ok_or_else(|| qgjob_core::model::refusal::Refusal::Invalid("the time is too long".to_owned()).into())
 }
 
 /// A thing that another row names and that is not there.

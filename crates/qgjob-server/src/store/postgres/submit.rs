@@ -21,9 +21,6 @@ use super::transaction::{Verb, not_found};
 use super::work::{Key, RunRow, Work};
 use crate::store::{Accepted, Cancel, Scope, Submission};
 
-/// How long an idempotency key is remembered.
-pub(super) const KEY_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-
 pub(super) fn submit_needs(submission: &Submission, needs: &mut Needs) {
     let Submission { run, key, .. } = submission;
     needs.keys.extend(key.as_ref().map(|(key, _)| (run.org_id.clone(), key.clone())));

@@ -15,10 +15,10 @@ use super::lanes::Lanes;
 use super::locks::{Lock, SWEEP};
 use super::logins;
 use super::needs::Needs;
-use super::submit::KEY_KEPT;
 use super::transaction::{Open, Param, Stop, Verb, all, change, first};
 use super::values::{At, Num, bin, get};
 use super::work::Work;
+use crate::store::alike::KEY_KEPT;
 use crate::store::{Result, Swept};
 
 /// Most rows of a kind in one sweep, so that others do not wait for long; the next sweep takes the rest.

@@ -17,6 +17,7 @@ use super::attempts;
 use super::library::{delete_token, delete_tokens_of, insert_token, live_token};
 use super::rows::{self, At, Bin, Json, Word};
 use super::transaction::{About, Stop, Tx, Verb, not_found};
+use crate::store::alike::same_apps;
 use crate::store::{Seen, SeenReply};
 
 pub(super) fn load(tx: &Tx<'_>, id: agent::Id) -> Verb<Agent> {
@@ -176,13 +177,6 @@ fn note_device(
         tell_device(tx, now, agent.serves.as_ref(), id, state);
     }
     Ok(())
-}
-
-fn same_apps(before: &[Installed], now: &[Installed]) -> bool {
-    let has = |ledger: &[Installed], one: &Installed| {
-        ledger.iter().any(|other| other.app_id == one.app_id && other.sha256 == one.sha256)
-    };
-    before.len() == now.len() && now.iter().all(|one| has(before, one))
 }
 
 /// Enters the run's build into the device's ledger: its agent has just proven it to be there. The next claim must

@@ -18,11 +18,11 @@ use qgjob_core::queue::verdict::{self, Asked, Judgement};
 use rusqlite::Row;
 
 use super::agents;
-use super::claim::after;
 use super::jobs::{self, Because, Job};
 use super::limits;
-use super::rows::{At, Bin, Digest, Json, Word, between_ms, json, word};
+use super::rows::{At, Bin, Digest, Json, Word, json, word};
 use super::transaction::{Stop, Tx, Verb, not_found};
+use crate::store::alike::{after, between_ms};
 use crate::store::{Answer, Finish, Finished, PhaseChange, Report};
 
 /// What the verbs need of an attempt.

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use qgjob_core::api::agents::Lease;
 use qgjob_core::model::attempt::Epoch;
 use qgjob_core::model::build::Build;
 use qgjob_core::model::event::Fact;
 use qgjob_core::model::job::{self, Spec};
-use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::rerun::Rerun;
 use qgjob_core::model::{agent, attempt, device, group};
 use qgjob_core::queue::lifecycle::{self, Change, Command};
@@ -19,6 +18,7 @@ use super::limits;
 use super::rows::{self, At, Bin, Json, bin, json, word};
 use super::transaction::{Stop, Tx, Verb, first, not_found};
 use crate::store::Claim;
+use crate::store::alike::after;
 
 /// A foreign or unknown device is not found; a device that is not free gets no lease.
 pub(super) fn claim(tx: &mut Tx<'_>, now: Timestamp, claim: &Claim) -> Verb<Option<Lease>> {
@@ -203,10 +203,4 @@ fn read_lease(row: &Row<'_>, lease: Duration) -> rusqlite::Result<Lease> {
         reset: spec.reset,
         env: spec.env,
     })
-}
-
-/// `now` and a while, as long as the calendar allows.
-pub(super) fn after(now: Timestamp, wait: Duration) -> Verb<Timestamp> {
-    let wait = SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok());
-    wait.ok_or_else(|| Refusal::Invalid("the time is too long".to_owned()).into())
 }

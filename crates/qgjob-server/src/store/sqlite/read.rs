@@ -12,8 +12,9 @@ use qgjob_core::model::{agent, device, group};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::rows::{self, At, Bin, Ids, Word, at, between_ms, bin, json, opt_at, opt_bin, opt_word, word};
+use super::rows::{self, At, Bin, Ids, Word, at, bin, json, opt_at, opt_bin, opt_word, word};
 use super::transaction::{all, first};
+use crate::store::alike::between_ms;
 use crate::store::{
     EventFilter, Gauges, GroupRow, JobFacts, JobFilter, Listed, RunFilter, RunningJob, Scope, WaitingJob,
 };

@@ -7,9 +7,9 @@ use qgjob_core::model::{attempt, run};
 
 use super::jobs::OF_RUN;
 use super::rows::{At, Bin, bin};
-use super::submit::KEY_KEPT;
 use super::transaction::{Tx, Verb};
 use crate::store::Forgotten;
+use crate::store::alike::KEY_KEPT;
 
 /// Deletes what goes with a run, children before their parents, and the run.
 fn delete(tx: &Tx<'_>, id: run::Id) -> Verb<()> {

@@ -19,6 +19,7 @@ use rusqlite::{ErrorCode, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::store::alike::{agent_state, device_state};
 use crate::store::{Error, JobFacts};
 
 /// The 128 bits of an id.
@@ -120,11 +121,6 @@ impl ToSql for Ids {
         let bytes = self.0.iter().flat_map(|id| id.0.to_be_bytes()).collect();
         Ok(ToSqlOutput::Owned(Value::Blob(bytes)))
     }
-}
-
-/// Milliseconds from one time to another; 0 when the clock was set back between them.
-pub(super) fn between_ms(from: Timestamp, to: Timestamp) -> u64 {
-    u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }
 
 pub(super) fn bin(row: &Row<'_>, column: &str) -> rusqlite::Result<u128> {
@@ -336,17 +332,6 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
     })
 }
 
-/// An operator's word counts most, then whether the device can be reached.
-fn device_state(online: bool, drained: bool, held: bool, quarantined: bool) -> device::State {
-    match (drained, online, held, quarantined) {
-        (true, ..) => device::State::Drained,
-        (false, false, ..) => device::State::Offline,
-        (false, true, true, _) => device::State::Busy,
-        (false, true, false, true) => device::State::Quarantined,
-        (false, true, false, false) => device::State::Idle,
-    }
-}
-
 pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
     Ok(Agent {
         id: agent::Id(bin(row, "id")?),
@@ -357,14 +342,6 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<Agent> {
         seen_at: at(row, "seen_at")?,
         created_at: at(row, "created_at")?,
     })
-}
-
-pub(super) fn agent_state(online: bool, draining: bool) -> agent::State {
-    match (online, draining) {
-        (false, _) => agent::State::Offline,
-        (true, true) => agent::State::Draining,
-        (true, false) => agent::State::Online,
-    }
 }
 
 pub(super) fn token(row: &Row<'_>) -> rusqlite::Result<Token> {

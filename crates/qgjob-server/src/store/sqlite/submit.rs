@@ -22,9 +22,6 @@ use super::rows::{self, At, Bin, Digest, Json, Word, json};
 use super::transaction::{About, Stop, Tx, Verb, not_found};
 use crate::store::{Accepted, Cancel, Scope, Submission};
 
-/// How long an idempotency key is remembered.
-pub(super) const KEY_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-
 /// What is known of an idempotency key.
 struct Known {
     fingerprint: Option<Sha256>,

@@ -8,10 +8,10 @@ use qgjob_core::queue::verdict::Judgement;
 
 use super::jobs::{self, Because};
 use super::rows::At;
-use super::submit::KEY_KEPT;
 use super::transaction::{Stop, Tx, Verb};
 use super::{agents, attempts, logins};
 use crate::store::Swept;
+use crate::store::alike::KEY_KEPT;
 
 /// Most rows of a kind in one sweep, so that others do not wait for long; the next sweep takes the rest.
 const MOST: u32 = 1000;
