@@ -30,9 +30,12 @@ pub(super) async fn apply(connection: Object, migrations: &[Migration]) -> Resul
     let open = Open::begin(connection).await?;
     let c = open.client()?;
     // Others wait here until the first of them is done, however long that takes.
-    c.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-        .await
-        .map_err(Stop::from)?;
+    c.batch_execute(
+        "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+        SET LOCAL client_min_messages = warning",
+    )
+    .await
+    .map_err(Stop::from)?;
     change(c, "SELECT pg_advisory_xact_lock($1)", &[&Num(MIGRATION)]).await?;
     c.batch_execute(
         "CREATE TABLE IF NOT EXISTS migrations
