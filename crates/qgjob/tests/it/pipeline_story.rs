@@ -111,3 +111,38 @@ fn a_snippet_is_found_with_its_line_and_its_platform() {
         std::panic::catch_unwind(|| documents::snippets("b", "```yaml\na: 1\n```\n", scratch.path()));
     assert!(unnamed.is_err());
 }
+
+/// What an expression of a workflow reads of the action's step.
+fn outputs_read(text: &str) -> impl Iterator<Item = &str> {
+    text.split("steps.qgjob.outputs.").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+#[test]
+fn the_action_has_every_input_and_output_that_workflows_use() {
+    let action = checks::parsed(&documents::root().join("action/action.yml"));
+    let scratch = tempfile::tempdir().unwrap();
+    let mut used = 0;
+    for document in documents::all(scratch.path()) {
+        if document.kind != Kind::GithubWorkflow {
+            continue;
+        }
+        let workflow = checks::parsed(&document.path);
+        let jobs = workflow["jobs"].as_object().unwrap().values();
+        let steps = jobs.flat_map(|job| job["steps"].as_array().unwrap());
+        for step in steps.filter(|step| step["uses"].as_str().is_some_and(|uses| uses.contains("/qgjob/action@"))) {
+            used += 1;
+            for input in step["with"].as_object().unwrap().keys() {
+                assert!(action["inputs"][input].is_object(), "{}: no input {input}", document.place);
+            }
+        }
+        let text = fs::read_to_string(&document.path).unwrap();
+        for output in outputs_read(&text) {
+            assert!(action["outputs"][output].is_object(), "{}: no output {output}", document.place);
+        }
+    }
+    assert!(used >= 2, "the action is used only {used} times");
+    assert_eq!(outputs_read("${{ steps.qgjob.outputs.run-id != '' }}").collect::<Vec<_>>(), ["run-id"]);
+}
