@@ -131,6 +131,11 @@ impl Interrupt {
         self.known().extend(subjects.iter().cloned().map(Known::Subject));
     }
 
+    /// Whether there is nothing that a signal would be about.
+    pub fn knows_nothing(&self) -> bool {
+        self.known().is_empty()
+    }
+
     /// Does the work, and what is to be done when a signal comes before its end.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! `qgjob submit`.
 
 mod app;
+mod content;
 mod options;
 mod plan;
 

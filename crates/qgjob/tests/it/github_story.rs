@@ -3,6 +3,7 @@
 
 mod cancels;
 mod commands;
+mod contents;
 mod ends;
 mod hostile;
 mod outages;

@@ -132,7 +132,9 @@ fn the_action_has_every_input_and_output_that_workflows_use() {
         let workflow = checks::parsed(&document.path);
         let jobs = workflow["jobs"].as_object().unwrap().values();
         let steps = jobs.flat_map(|job| job["steps"].as_array().unwrap());
-        for step in steps.filter(|step| step["uses"].as_str().is_some_and(|uses| uses.contains("/qgjob/action@"))) {
+        for step in
+            steps.filter(|step| step["uses"].as_str().is_some_and(|uses| uses.contains("/qgjob/action@")))
+        {
             used += 1;
             for input in step["with"].as_object().unwrap().keys() {
                 assert!(action["inputs"][input].is_object(), "{}: no input {input}", document.place);

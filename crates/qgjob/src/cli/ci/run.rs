@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use qgjob_core::api::runs::RunView;
+use qgjob_core::api::runs::{RunView, RunWithJobs};
 use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::job::{self, Status};
 use qgjob_core::model::name::{IdempotencyKey, LabelValue, OrgId};
@@ -21,7 +21,7 @@ use crate::cli::submit::{Submit, org};
 use crate::cli::{Cli, Command, Context};
 use crate::client::watch::Subject;
 use crate::client::{self, Client};
-use crate::config::Environment;
+use crate::config::{Environment, Settings};
 use crate::output::count;
 
 /// The words of the input `mode`: only the first is a gate.
@@ -131,8 +131,9 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
     let made = async {
         let own = key(identity.attempt);
         let submit = labelled(meaning.submit.clone().with_key(own.clone()), &context.env);
-        let desk = Desk { context: &meaning.context, client: &client, org_id: &org_id, submit: &submit };
-        if let Some(run) = client.run_by_key(&org_id, &own).await? {
+        let (context, settings, client, org_id) = (&meaning.context, &settings, &client, &org_id);
+        let desk = Desk { context, settings, client, org_id, submit: &submit };
+        if let Some(run) = client.run_by_key(org_id, &own).await? {
             return desk.resume(&run, interrupt, step).await;
         }
         if meaning.only_failed {
@@ -141,7 +142,7 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
                 return desk.follow(&made, step).await;
             }
         }
-        submit.submit(&meaning.context, &settings, &client, interrupt, Some(step)).await
+        submit.submit(context, settings, client, interrupt, Some(step)).await
     };
     let work = async {
         let verdict = made.await?;
@@ -151,12 +152,22 @@ async fn go(context: &Context, inputs: &Inputs, interrupt: &Interrupt, step: &St
         }
     };
     let result = interrupt.run(&client, work).await;
-    // A run that is over, or whose end nobody waits for, is not for the post step to cancel.
-    let stopped = |code: &ExitCode| matches!(code, ExitCode::Interrupted | ExitCode::Terminated);
-    if result.as_ref().is_ok_and(|code| !stopped(code)) {
+    if leaves_nothing(&result, interrupt) {
         step.keep("left", "true")?;
     }
     result.map_err(as_inputs)
+}
+
+/// Whether there is nothing for the post step to cancel: the run is over, or nobody waits for its end, or there is none that
+/// is this step's. Not so when a signal came, or the server did not say whether this step had made one before.
+fn leaves_nothing(result: &Result, interrupt: &Interrupt) -> bool {
+    match result {
+        Ok(code) => !matches!(code, ExitCode::Interrupted | ExitCode::Terminated),
+        Err(failure) => {
+            let unsure = [ExitCode::Interrupted, ExitCode::Terminated, ExitCode::Unreachable];
+            interrupt.knows_nothing() && !unsure.contains(&failure.exit)
+        }
+    }
 }
 
 /// Where what later steps keep is put.
@@ -201,6 +212,7 @@ impl Files {
 /// Runs that were made before.
 struct Desk<'a> {
     context: &'a Context,
+    settings: &'a Settings,
     client: &'a Client,
     org_id: &'a OrgId,
     submit: &'a Submit,
@@ -217,9 +229,20 @@ impl Desk<'_> {
     /// Goes on with the run that this very step made before its runner was started again.
     async fn resume(&self, run: &RunView, interrupt: &Interrupt, step: &Step) -> Result {
         let id = run.run.id.to_string();
+        let found = self.client.run(&id).await?;
+        // The key tells names apart, not bytes: a verdict on others would be none on what is here.
+        if !self.is_about_the_same(&found).await? {
+            return Err(Failure::new(
+                ExitCode::Conflict,
+                format!("{id} was made by this step, but of another project or app version"),
+            )
+            .cause("its files are not those that are here now, and its verdict is not theirs")
+            .hint("two calls of one reusable workflow are one step to GitHub: give each an input `name` of its own")
+            .hint("what builds write into the project can be left out by .qgjobignore")
+            .hint(format!("if nobody waits for it: qgjob cancel {id}")));
+        }
         self.context.output.done(format!("This step made {id} before; going on with it"));
-        let jobs = self.client.run(&id).await?.job_list;
-        let job = if let [only] = &jobs[..] { Some(only.job.id) } else { None };
+        let job = if let [only] = &found.job_list[..] { Some(only.job.id) } else { None };
         let made = Made { run: Subject::Run(id), job, status: run.run.status };
         interrupt.watches(std::slice::from_ref(&made.run));
         self.follow(&made, step).await
@@ -240,6 +263,11 @@ impl Desk<'_> {
                 // GitHub starts an attempt when the one before is over: nobody waits for this run any more.
                 self.client.cancel_run(&id).await?;
             }
+            let found = self.client.run(&id).await?;
+            if !self.is_about_the_same(&found).await? {
+                self.context.output.note(format!("Submitting all of it: {id} was about another project"));
+                return Ok(None);
+            }
             let call = self.client.rerun_failed(&id, own);
             let again = match interrupt.make(self.org_id, own, call).await {
                 Ok(again) => again,
@@ -257,6 +285,11 @@ impl Desk<'_> {
             return Ok(Some(Made { run, job: again.job_id, status: again.status }));
         }
         Ok(None)
+    }
+
+    /// Whether the run is about what this step would submit, the bytes of its app among it.
+    async fn is_about_the_same(&self, run: &RunWithJobs) -> Result<bool> {
+        self.submit.is_content_of(self.context, self.settings, self.client, self.org_id, run).await
     }
 
     async fn follow(&self, made: &Made, step: &Step) -> Result {

@@ -67,9 +67,8 @@ async fn a_runner_that_is_started_again_finds_its_run() {
     let running = runner.start();
     running.says("waiting for a device").await;
     let run = running.output("run-id").unwrap();
-    // As when the machine is lost: nobody cancels. What is in the project meanwhile does not matter.
+    // As when the machine is lost: nobody cancels.
     running.lose().await;
-    std::fs::write(desk.project().join("written-by-the-build.txt"), "now").unwrap();
     let agent = FakeAgent::start(&desk, &["p1"], |_| Play::Passes).await;
     let again = runner.main().await;
     assert_eq!((again.code, again.output("run-id"), again.output("conclusion")), (0, run.as_str(), "passed"));
