@@ -96,7 +96,7 @@ pub fn again(job: &Job, kept: Option<&Kept>, tries: &[Try]) -> Option<Again> {
         Some(kept) => kept.known.clone(),
         None => results.iter().copied().map(known).collect(),
     };
-    let names = named(&results);
+    let names = named(&results, kept.map_or(&[], |kept| &kept.rerun.tests));
     // A test that the report names and nobody saw did not run, and nobody knows which one it is.
     let is_told = results.len() == job.tests.total as usize;
     if !is_told || !(1..=MOST_NAMED).contains(&names.len()) || known.len() > MOST_KNOWN {
@@ -191,17 +191,23 @@ fn known(one: &Try) -> KnownTest {
     KnownTest { test_id: one.test_id.clone(), title: one.title.clone(), outcome: one.outcome }
 }
 
-/// The tests that failed, those that did not run, and what runs as one with them.
-fn named(results: &[&Try]) -> Vec<NamedTest> {
+/// The tests that failed, those that did not run, and what runs as one with them; and of those that were to be repeated
+/// `before` the ones that have no result, and the ones that had failed and did not pass.
+fn named(results: &[&Try], before: &[NamedTest]) -> Vec<NamedTest> {
+    let Left { unpassed, gone } = left(results, before);
     let owes = |one: &Try| match one.outcome {
         TestOutcome::Expected | TestOutcome::Flaky => false,
         TestOutcome::Unexpected => true,
         // Whoever does not say so may not have run it.
-        TestOutcome::Skipped => one.by_suite != Some(true),
+        TestOutcome::Skipped => one.by_suite != Some(true) || unpassed.contains(one.test_id.as_str()),
     };
-    let unit = |one: &Try| one.unit.and_then(|unit| one.title.get(..unit as usize)).map(<[String]>::to_vec);
+    let prefix = |title: &[String], unit: Option<u32>| {
+        unit.and_then(|unit| title.get(..unit as usize)).map(<[String]>::to_vec)
+    };
+    let unit = |one: &Try| prefix(&one.title, one.unit);
+    let owed = results.iter().filter(|one| owes(one)).filter_map(|one| unit(one));
     let units: HashSet<Vec<String>> =
-        results.iter().filter(|one| owes(one)).filter_map(|one| unit(one)).collect();
+        owed.chain(gone.iter().filter_map(|test| prefix(&test.title, test.unit))).collect();
     let wanted =
         results.iter().filter(|one| owes(one) || unit(one).is_some_and(|unit| units.contains(&unit)));
     let tests = wanted.map(|one| NamedTest {
@@ -209,7 +215,40 @@ fn named(results: &[&Try]) -> Vec<NamedTest> {
         title: one.title.clone(),
         unit: one.unit,
         line: one.line,
-        failed: one.outcome == TestOutcome::Unexpected,
+        failed: one.outcome == TestOutcome::Unexpected || unpassed.contains(one.test_id.as_str()),
     });
-    tests.collect()
+    tests.chain(gone.into_iter().cloned()).collect()
+}
+
+/// What is left of the tests that were to be repeated.
+#[derive(Debug, Default)]
+struct Left<'a> {
+    /// Ids of results without a pass, of tests that had failed.
+    unpassed: HashSet<&'a str>,
+    /// Those without a result.
+    gone: Vec<&'a NamedTest>,
+}
+
+/// Results are found by id, or else by titles. Where several share their titles the worst is taken for a test that had failed.
+fn left<'a>(results: &[&'a Try], before: &'a [NamedTest]) -> Left<'a> {
+    let is_pass = |one: &Try| matches!(one.outcome, TestOutcome::Expected | TestOutcome::Flaky);
+    let by_id: HashMap<&str, &Try> = results.iter().map(|one| (one.test_id.as_str(), *one)).collect();
+    let named: HashSet<&str> = before.iter().map(|test| test.test_id.as_str()).collect();
+    // What is named by its own id stands for no other test.
+    let mut by_title: HashMap<&[String], Vec<&Try>> = HashMap::new();
+    for one in results.iter().filter(|one| !named.contains(one.test_id.as_str())) {
+        by_title.entry(&one.title).or_default().push(one);
+    }
+    by_title.values_mut().for_each(|same| same.sort_by_key(|one| !is_pass(one)));
+    let mut left = Left::default();
+    let (failed, other): (Vec<_>, Vec<_>) = before.iter().partition(|test| test.failed);
+    for test in failed.into_iter().chain(other) {
+        let found = by_id.get(test.test_id.as_str()).copied();
+        match found.or_else(|| by_title.get_mut(test.title.as_slice())?.pop()) {
+            None => left.gone.push(test),
+            Some(one) if test.failed && !is_pass(one) => _ = left.unpassed.insert(&one.test_id),
+            Some(_) => {}
+        }
+    }
+    left
 }

@@ -253,6 +253,52 @@ fn a_rerun_of_a_rerun_repeats_what_still_fails() {
 }
 
 #[test]
+fn what_failed_is_repeated_until_it_passes() {
+    let tests = [("a", 1, Expected), ("b", 1, Unexpected), ("c", 1, Unexpected)];
+    let kept = made(&tests).kept;
+    let both = [("b".to_owned(), true), ("c".to_owned(), true)];
+    let only_b = [("b", 1, Unexpected)];
+    let skipped = [("b", 1, Unexpected), ("c", 1, Skipped)];
+    let mut not_run = tries(&skipped);
+    not_run[1].by_suite = Some(false);
+    for (case, second, seen, had) in [
+        ("absent", &only_b[..], tries(&only_b), counts(1, 2, 0, 0)),
+        ("skipped by the suite", &skipped, tries(&skipped), counts(1, 1, 0, 1)),
+        ("not run", &skipped, not_run, counts(1, 1, 0, 1)),
+    ] {
+        let kept = settled(&kept, Reason::TestsFailed, second).unwrap().kept;
+        let third = again(&failed(&outcomes(second)), Some(&kept), &seen).unwrap();
+        assert_eq!((names(&third), third.kept.had), (both.to_vec(), had), "{case}");
+        assert_eq!(third.repeats, counts(0, had.failed, 0, had.skipped), "{case}");
+        let fixed = settled(&third.kept, Reason::TestsPassed, &[("b", 1, Expected), ("c", 1, Expected)]);
+        assert_eq!(fixed.unwrap().kept.had, counts(3, 0, 0, 0), "{case}");
+    }
+}
+
+#[test]
+fn what_was_to_be_repeated_and_has_no_result_is_repeated_with_its_suite() {
+    let tests = [("s/pays", 1, Expected), ("s/arrives", 1, Unexpected), ("b", 1, Unexpected)];
+    let kept = made(&tests).kept;
+    let second = [("s/pays", 1, Expected), ("b", 1, Unexpected)];
+    let kept = settled(&kept, Reason::TestsFailed, &second).unwrap().kept;
+    let third = again(&failed(&outcomes(&second)), Some(&kept), &tries(&second)).unwrap();
+    let named = |title: &str, failed| (title.to_owned(), failed);
+    assert_eq!(names(&third), [named("s/pays", false), named("b", true), named("s/arrives", true)]);
+}
+
+#[test]
+fn on_another_kind_of_device_what_passed_there_is_not_repeated() {
+    let tests = [("a", 1, Expected), ("b", 1, Unexpected), ("c", 1, Unexpected), ("d", 1, Unexpected)];
+    let kept = made(&tests).kept;
+    let second = [("b", 1, Unexpected), ("c", 1, Expected), ("d", 1, Skipped)];
+    let mut seen = tries(&second);
+    seen.iter_mut().for_each(|one| one.test_id = format!("other {}", one.test_id));
+    let third = again(&failed(&outcomes(&second)), Some(&kept), &seen).unwrap();
+    assert_eq!(names(&third), [("b".to_owned(), true), ("d".to_owned(), true)]);
+    assert_eq!(third.kept.rerun.tests[0].test_id, "other id of b");
+}
+
+#[test]
 fn what_is_kept_reads_back() {
     let kept = made(&[("a", 1, Expected), ("b", 1, Unexpected)]).kept;
     let text = serde_json::to_string(&kept).unwrap();
