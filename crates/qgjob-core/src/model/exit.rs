@@ -102,15 +102,21 @@ impl ExitCode {
     pub fn explain(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Ok => ("ok", "command done; for watching commands: all required tests passed", "pass"),
-            Self::TestsFailed => ("tests_failed", "at least one required test failed", "fail"),
+            Self::TestsFailed => (
+                "tests_failed",
+                "at least one required test failed, or had failed and was not run or was skipped in the rerun",
+                "fail",
+            ),
             Self::Usage => (
                 "usage",
                 "bad flags or configuration, unknown file, a project or request that cannot work",
                 "fail, fix the input",
             ),
-            Self::NoTests => {
-                ("no_tests", "no test ran: the selection matched nothing or everything was skipped", "fail")
-            }
+            Self::NoTests => (
+                "no_tests",
+                "no test ran: the selection matched nothing, a file held no test, or everything was skipped",
+                "fail",
+            ),
             Self::Auth => ("auth", "not logged in, token expired, or not allowed", "fail"),
             Self::NotFound => ("not_found", "the id is unknown or not visible to you", "fail"),
             Self::Conflict => (

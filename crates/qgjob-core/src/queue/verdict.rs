@@ -140,13 +140,18 @@ pub fn judge(asked: Asked<'_>, evidence: &Evidence, seen: &[Try], cancelled: boo
     let counts = Counts::of(tests.iter().map(|test| test.outcome));
     // A file that cannot be loaded is reported twice: why, and that no test was found in it.
     let no_tests = |error: &&String| error.contains("No tests found");
+    // Where tests are to be repeated their absence is no lack of tests, which a pipeline may allow.
+    let nothing_there = |detail: &str| match only.first() {
+        None => errored(Reason::NoTests, detail.to_owned()),
+        Some(_) => errored(Reason::TestsMissing, format!("{detail}, but some were to be repeated")),
+    };
     match errors.iter().find(|error| !no_tests(error)).or(errors.first()) {
         None => {}
         Some(error) if code == 0 => {
             return contradiction(format!("the runner ended with code 0 and reported: {error}"));
         }
         Some(error) if tests.is_empty() && no_tests(&error) => {
-            return errored(Reason::NoTests, "the runner found no test in the file".to_owned());
+            return nothing_there("the runner found no test in the file");
         }
         Some(error) => return verdict(Outcome::Failed, Reason::LoadError, Some(error.clone()), counts),
     }
@@ -157,11 +162,11 @@ pub fn judge(asked: Asked<'_>, evidence: &Evidence, seen: &[Try], cancelled: boo
                 let detail = "the runner could select none of the shard's tests: the file's last shard runs what there is of them";
                 verdict(Outcome::Skipped, Reason::NoTests, Some(detail.to_owned()), none)
             }
-            Some(shard) if shard.is_last() => {
-                let detail = "the runner found no test that is not left to the file's other shards";
-                errored(Reason::NoTests, detail.to_owned())
-            }
-            _ => errored(Reason::NoTests, "the runner's report names no test".to_owned()),
+            Some(shard) if shard.is_last() => errored(
+                Reason::NoTests,
+                "the runner found no test that is not left to the file's other shards".to_owned(),
+            ),
+            _ => nothing_there("the runner's report names no test"),
         };
     }
     if let Some(detail) = disagreement(test, tests, seen) {

@@ -261,7 +261,10 @@ async fn view(
     installs: qgjob_core::api::runs::Installs,
 ) -> Result<RunView, Rejection> {
     let exit_code = match run.status {
-        Status::Completed => Some(rollup::exit_code_of_all(app.store.run_reasons(run.id).await?).into()),
+        Status::Completed => {
+            let reasons = app.store.run_reasons(run.id).await?;
+            Some(rollup::exit_code_of_run(reasons, run.tests.failed).into())
+        }
         _ => None,
     };
     Ok(RunView { schema: "qgjob.run/v1".to_owned(), run, exit_code, installs })

@@ -365,8 +365,16 @@ fn a_repeat_passes_only_if_what_it_names_passes() {
     let shard = Shard { index: 1, of: 2, tests: vec![] };
     let only = [named("1", true)];
     let asked = Asked { only: &only, ..of_shard(&shard) };
-    let nothing = judge(asked, &evidence(0, vec![]), &[], false);
-    assert_eq!((nothing.outcome, nothing.reason), (Outcome::Errored, Reason::NoTests));
+    let none_found = Report::Read { tests: vec![], errors: vec!["Error: No tests found".to_owned()] };
+    for report in [Report::Read { tests: vec![], errors: vec![] }, none_found] {
+        for code in [0, 1] {
+            let nothing =
+                judge(asked, &Evidence { report: report.clone(), ..evidence(code, vec![]) }, &[], false);
+            let is_told = code == 0 && matches!(&report, Report::Read { errors, .. } if !errors.is_empty());
+            let reason = if is_told { Reason::ReportContradicts } else { Reason::TestsMissing };
+            assert_eq!((nothing.outcome, nothing.reason), (Outcome::Errored, reason), "{code} {report:?}");
+        }
+    }
     let missing = judge(Asked { only: &only, ..whole() }, &both, &seen_both, false);
     assert!(!missing.is_infrastructure() && missing.tests == Counts::default(), "{missing:?}");
 }

@@ -2,8 +2,8 @@
 
 use TestOutcome::{Expected, Flaky, Skipped, Unexpected};
 use qgjob_core::model::evidence::{Evidence, Exit, Report, ReportedTest};
-use qgjob_core::model::job::Conclusion;
-use qgjob_core::model::rerun::Rerun;
+use qgjob_core::model::job::{Conclusion, Reason};
+use qgjob_core::model::rerun::{NamedTest, Rerun};
 use qgjob_core::model::test_result::{Counts, TestOutcome, Try, TryStatus};
 use qgjob_core::model::{job, run};
 use qgjob_core::queue::reruns;
@@ -53,11 +53,21 @@ async fn play(w: &mut World, rack: &Rack, job: job::Id, tests: &[Test]) {
 
 /// Repeats what failed in a run, as the server does.
 async fn rerun(w: &mut World, of: run::Id) -> Accepted {
+    rerun_of(w, of, |_| true).await
+}
+
+/// The same, with those tests alone.
+async fn rerun_of(w: &mut World, of: run::Id, named: impl Fn(&NamedTest) -> bool) -> Accepted {
     let before = w.run(of).await;
     let unpassed = w.store.unpassed(of).await.expect("the store works");
     let again: Vec<_> = unpassed
         .iter()
-        .map(|found| reruns::again(&found.job, found.kept.as_ref(), &found.tries).expect("it did not pass"))
+        .map(|found| {
+            let mut again =
+                reruns::again(&found.job, found.kept.as_ref(), &found.tries).expect("it did not pass");
+            again.kept.rerun.tests.retain(&named);
+            again
+        })
         .collect();
     let repeats = again.iter().fold(Counts::default(), |sum, again| sum.plus(again.repeats));
     let mut submission = w.submission(again.len(), |run| {
@@ -147,6 +157,37 @@ pub async fn a_rerun_without_a_verdict_keeps_its_totals(w: &mut World) {
     play(w, &rack, again.jobs[0].id, &[("d", Skipped)]).await;
     let run = w.run(again.run.id).await;
     assert_eq!((run.conclusion, run.tests), (Some(Conclusion::Errored), counts(2, 1, 1, 1)));
+}
+
+pub async fn what_failed_is_owed_until_it_passes(w: &mut World) {
+    let rack = w.rack("rack", 1).await;
+    let before = w.submit(1).await;
+    play(w, &rack, before.jobs[0].id, &[("x", Expected), ("y", Unexpected), ("z", Unexpected)]).await;
+    let first = rerun(w, before.run.id).await;
+    play(w, &rack, first.jobs[0].id, &[("y", Unexpected)]).await;
+    // Beside the failure nothing told that one had no result.
+    let second = rerun(w, first.run.id).await;
+    let named = second.jobs[0].spec.rerun.as_ref().expect("it repeats").tests.iter();
+    assert_eq!(named.map(|test| test.title[0].as_str()).collect::<Vec<_>>(), ["y", "z"]);
+    play(w, &rack, second.jobs[0].id, &[("y", Expected), ("z", Skipped)]).await;
+    let (job, run) = (w.job(second.jobs[0].id).await, w.run(second.run.id).await);
+    assert_eq!((job.reason, run.conclusion), (Some(Reason::TestsMissing), Some(Conclusion::Errored)));
+    assert_eq!(run.tests, counts(1, 2, 0, 0));
+    let third = rerun(w, second.run.id).await;
+    play(w, &rack, third.jobs[0].id, &[("y", Expected), ("z", Expected)]).await;
+    let run = w.run(third.run.id).await;
+    assert_eq!((run.conclusion, run.tests), (Some(Conclusion::Passed), counts(3, 0, 0, 0)));
+}
+
+pub async fn a_rerun_that_carries_a_failed_test_is_not_green(w: &mut World) {
+    let rack = w.rack("rack", 1).await;
+    let before = w.submit(1).await;
+    play(w, &rack, before.jobs[0].id, &[("x", Expected), ("y", Unexpected), ("z", Unexpected)]).await;
+    let part = rerun_of(w, before.run.id, |test| test.title == ["y"]).await;
+    play(w, &rack, part.jobs[0].id, &[("y", Expected)]).await;
+    assert_eq!(w.job(part.jobs[0].id).await.conclusion, Some(Conclusion::Passed));
+    let run = w.run(part.run.id).await;
+    assert_eq!((run.conclusion, run.tests), (Some(Conclusion::Failed), counts(2, 1, 0, 0)));
 }
 
 pub async fn a_job_without_a_verdict_is_repeated_whole(w: &mut World) {

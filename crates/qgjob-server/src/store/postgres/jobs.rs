@@ -222,7 +222,7 @@ fn count(
     change(&mut run.jobs);
     run.tests = run.tests.plus(totals.more).minus(totals.less);
     run.status = rollup::status(&run.jobs);
-    run.conclusion = rollup::conclusion(&run.jobs);
+    run.conclusion = rollup::conclusion(&run.jobs, run.tests.failed);
     run.finished_at = run.conclusion.map(|_| now);
     run.version += 1;
     let Some(conclusion) = run.conclusion else { return Ok(()) };

@@ -244,10 +244,10 @@ fn count(
     totals: Totals,
     change: impl FnOnce(&mut JobCounts),
 ) -> Verb<()> {
-    let sql = "SELECT total, scheduled, queued, running, passed, failed, errored, timed_out, cancelled, skipped, flaky
-        FROM runs WHERE id = ?1";
+    let sql = "SELECT total, scheduled, queued, running, passed, failed, errored, timed_out, cancelled, skipped, flaky,
+        tests_failed FROM runs WHERE id = ?1";
     let found = tx.first(sql, [Bin(job.run_id.0)], |row| {
-        Ok(JobCounts {
+        let jobs = JobCounts {
             total: row.get(0)?,
             scheduled: row.get(1)?,
             queued: row.get(2)?,
@@ -259,16 +259,19 @@ fn count(
             cancelled: row.get(8)?,
             skipped: row.get(9)?,
             flaky: row.get(10)?,
-        })
+        };
+        Ok((jobs, row.get::<_, u32>(11)?))
     })?;
-    let mut jobs = found.ok_or_else(|| Stop::Corrupt(format!("job {} has no run", job.id)))?;
+    let (mut jobs, tests_failed) =
+        found.ok_or_else(|| Stop::Corrupt(format!("job {} has no run", job.id)))?;
     change(&mut jobs);
-    let (status, conclusion) = (rollup::status(&jobs), rollup::conclusion(&jobs));
+    let Totals { more, less } = totals;
+    let tests_failed = (tests_failed + more.failed).saturating_sub(less.failed);
+    let (status, conclusion) = (rollup::status(&jobs), rollup::conclusion(&jobs, tests_failed));
     let sql = "UPDATE runs SET status = ?2, conclusion = ?3, finished_at = ?4, scheduled = ?5, queued = ?6, running = ?7,
         passed = ?8, failed = ?9, errored = ?10, timed_out = ?11, cancelled = ?12, skipped = ?13, flaky = ?14,
         tests_passed = tests_passed + ?15, tests_failed = tests_failed + ?16, tests_flaky = tests_flaky + ?17,
         tests_skipped = tests_skipped + ?18, version = version + 1 WHERE id = ?1";
-    let Totals { more, less } = totals;
     let gained = |more: u32, less: u32| i64::from(more) - i64::from(less);
     let finished = conclusion.map(|_| At(now));
     tx.change(

@@ -133,7 +133,7 @@ async fn what_still_fails_or_is_skipped_or_gone_is_not_green() {
         let (_, judged) = repeat(&scene, &gone, with("FAIL", "")).await;
         assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, Reason::TestsMissing), "{judged:?}");
         let (_, judged) = repeat(&scene, &gone[1..], with("FAIL", "")).await;
-        assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, Reason::NoTests), "{judged:?}");
+        assert_eq!((judged.outcome, judged.reason), (Outcome::Errored, Reason::TestsMissing), "{judged:?}");
     }
 }
 
