@@ -258,6 +258,7 @@ fn run(args: Vec<OsString>, env: Environment) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
+            let failure = failure.seen_from(&context.env);
             failure.print(&output);
             failure.exit
         }

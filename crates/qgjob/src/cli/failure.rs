@@ -7,6 +7,8 @@ use qgjob_core::model::exit::ExitCode;
 use qgjob_core::model::name::BadName;
 use serde_json::{Value, json};
 
+use super::ci::step::in_github_actions;
+use crate::config::Environment;
 use crate::output::{BAD, BOLD, Format, Output, compact, eprint_line, plain};
 use crate::{client, config};
 
@@ -50,6 +52,21 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// The same with the advice that fits where this runs: on GitHub a job logs in with its id-token.
+    #[must_use]
+    pub fn seen_from(mut self, env: &Environment) -> Self {
+        let unauthenticated =
+            self.problem.as_ref().is_some_and(|problem| problem.code == Code::Unauthenticated);
+        let has_any = ["ACTIONS_ID_TOKEN_REQUEST_URL", "QGJOB_TOKEN", "INPUT_TOKEN"];
+        if unauthenticated && in_github_actions(env) && has_any.iter().all(|name| env.get(name).is_none()) {
+            self.hints = vec![
+                "give the job `permissions: { id-token: write }`; jobs for pull requests from forks get no id-token, whatever they ask for: docs/CI.md says how to test them".into(),
+                "or set the action's input token, or QGJOB_TOKEN, to a token of this server".into(),
+            ];
+        }
         self
     }
 

@@ -48,6 +48,7 @@ impl Default for Show {
 
 /// The step that this process is.
 pub struct Step {
+    env: Environment,
     output: Output,
     clock: SystemClock,
     show: Show,
@@ -78,6 +79,12 @@ pub fn in_github_actions(env: &Environment) -> bool {
     env.get("GITHUB_ACTIONS") == Some("true")
 }
 
+/// Leads messages to where the output goes. The runner reads stdout and stderr at the same time: only within one of them has
+/// a guard a beginning and an end. Should it fail, messages are where they always are.
+pub fn one_stream() {
+    _ = nix::unistd::dup2_stderr(std::io::stdout());
+}
+
 impl Step {
     /// The step of the action: it has outputs.
     pub fn of_action(context: &Context, show: Show) -> Self {
@@ -103,11 +110,10 @@ impl Step {
         );
         let speaks = context.output.format == Format::Text;
         if speaks {
-            // The runner reads stdout and stderr at the same time: only within one of them has a guard a beginning and an
-            // end. Should it fail, messages are where they always are.
-            _ = nix::unistd::dup2_stderr(std::io::stdout());
+            one_stream();
         }
         Self {
+            env: env.clone(),
             output: context.output,
             clock: context.clock,
             show,
@@ -206,7 +212,7 @@ impl Step {
     pub async fn end(self, result: Result) -> Result {
         let (mut code, mut failure) = match result {
             Ok(code) => (code, None),
-            Err(failure) => (failure.exit, Some(failure)),
+            Err(failure) => (failure.exit, Some(failure.seen_from(&self.env))),
         };
         let report = match self.report(code).await {
             Ok(report) => report,

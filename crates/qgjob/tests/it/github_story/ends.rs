@@ -229,3 +229,25 @@ async fn a_token_among_the_inputs_is_used_and_hidden() {
     assert!(!step.log.contains(&token) && !format!("{:?}", step.outputs).contains(&token));
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_id_token_the_permission_is_named_once() {
+    let desk = Desk::new().await;
+    let stranger = tempfile::tempdir().unwrap();
+    let runner = three_tests(&desk).env("HOME", stranger.path().to_str().unwrap());
+    let step = runner.main().await;
+    assert_eq!((step.code, step.errors().len()), (4, 1), "{}", step.log);
+    let said = &step.errors()[0].message;
+    assert!(said.contains("id-token: write") && said.contains("forks"), "{said}");
+    assert!(!step.log.contains("qgjob token create") && step.summary.unwrap().contains("id-token: write"));
+    let step = runner.main().await;
+    let post = runner.post(&step).await;
+    assert_eq!((post.code, post.console.annotations.len()), (0, 0), "{}", post.log);
+    assert!(post.log.contains("Nothing was left behind."), "{}", post.log);
+    // Other commands say the same; who gave a token is told of tokens.
+    let command = format!("{} list --server=http://{}", env!("CARGO_BIN_EXE_qgjob"), desk.address);
+    let listed = runner.shell(&command).done().await;
+    assert!(listed.code == 4 && listed.log.contains("id-token: write"), "{}", listed.log);
+    let wrong = runner.with("token", &format!("{}x", desk.admin_token())).main().await;
+    assert!(wrong.code == 4 && !wrong.log.contains("id-token") && wrong.log.contains("qgjob token create"));
+}
