@@ -80,6 +80,13 @@ impl Inputs {
         Self { values: values.collect() }
     }
 
+    /// The same without one.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.values.retain(|(other, _)| *other != name);
+        self
+    }
+
     /// The value of an input.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str())

@@ -8,7 +8,7 @@ use super::run::meaning;
 use super::step::{Show, Step};
 use crate::ci::github::inputs::Inputs;
 use crate::cli::Context;
-use crate::cli::failure::{Failure, Result};
+use crate::cli::failure::Result;
 
 pub async fn run(context: &Context) -> Result {
     let step = Step::of_action(context, Show { annotations: false, summary: false });
@@ -24,13 +24,18 @@ async fn clear(context: &Context) -> Result {
         return Ok(ExitCode::Ok);
     };
     let (org_id, key): (OrgId, IdempotencyKey) = (org.parse()?, key.parse()?);
-    let meaning = meaning(context, &Inputs::of(&context.env))?;
-    let cancelled = meaning.context.client()?.cancel_by_key(&org_id, &key).await;
-    cancelled.map_err(|error| {
-        Failure::from(error).hint(format!(
+    cancel(context, &org_id, &key).await.map_err(|failure| {
+        failure.hint(format!(
             "if a run was made, it goes on; to end it: qgjob cancel --org-id={org_id} --idempotency-key={key}"
         ))
     })?;
     context.output.note(format!("Cancelled what was submitted with the key {key}, unless it was over."));
     Ok(ExitCode::Ok)
+}
+
+async fn cancel(context: &Context, org_id: &OrgId, key: &IdempotencyKey) -> Result<()> {
+    let inputs = Inputs::of(&context.env);
+    // A later step may have removed the project, which is no reason to let its run go on.
+    let meaning = meaning(context, &inputs).or_else(|_| meaning(context, &inputs.without("project-dir")))?;
+    Ok(meaning.context.client()?.cancel_by_key(org_id, key).await?)
 }

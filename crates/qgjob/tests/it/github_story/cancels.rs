@@ -99,6 +99,29 @@ async fn a_step_that_is_killed_leaves_its_run_to_the_post_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_is_gone_keeps_no_run_going() {
+    let mut desk = Desk::new().await;
+    let mut runner = three_tests(&desk).with("project-dir", "project");
+    runner.workspace = desk.project().parent().unwrap().to_owned();
+    let running = runner.start();
+    running.says("waiting for a device").await;
+    let step = running.lose().await;
+    std::fs::remove_dir_all(desk.project()).unwrap();
+    let post = runner.post(&step).await;
+    assert_eq!(post.code, 0, "{}", post.log);
+    std::fs::create_dir(desk.project()).unwrap();
+    let view = desk.qgjob(&["run", "view", step.output("run-id"), "-o", "json"]).await.json();
+    assert_eq!(view["conclusion"], "cancelled");
+    // Whatever keeps it from cancelling, it tells how to.
+    let way = format!("qgjob cancel --org-id=qualgent --idempotency-key={}", step.state["key"]);
+    let misled = runner.clone().with("server", "nowhere").post(&step).await;
+    assert!(misled.code == 2 && misled.errors()[0].message.contains(&way), "{}", misled.log);
+    desk.kill_server();
+    let away = runner.post(&step).await;
+    assert!(away.code == 14 && away.errors()[0].message.contains(&way), "{}", away.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_a_phone_installs_tests_and_uploads() {
     let mut world = World::without_agent(1).await;
     let app = apk("1.4.2");
