@@ -1,6 +1,7 @@
 //! What integrations with pipelines call. People call `qgjob submit`, which does the same where it sees a pipeline.
 
 mod post;
+pub mod quoted;
 mod run;
 pub mod step;
 

@@ -13,6 +13,7 @@ use qgjob_core::model::exit::ExitCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::ci::quoted::Quoted;
 use super::failure::{Failure, Result};
 use super::interrupt::{JOBS_GO_ON, OnInterrupt, way_back};
 use super::report::Reports;
@@ -62,6 +63,7 @@ pub struct Wish {
 /// Watches all subjects until they are over, prints what there is to say at the end, and writes the reports that are wanted, which
 /// the caller has prepared. Signals are the caller's to see to: see [`Interrupt`](super::interrupt::Interrupt).
 pub async fn watch(context: &Context, client: &Client, subjects: Vec<Subject>, wish: &Wish) -> Result {
+    let _quoted = Quoted::begin(context);
     watch_then(context, client, subjects, wish, || {}).await
 }
 

@@ -139,6 +139,35 @@ async fn the_same_holds_for_a_plain_command() {
     agent.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_for_commands_that_watch_what_others_made() {
+    let desk = Desk::new().await;
+    desk.bind_app("xyz123").await;
+    write_files(&desk);
+    let runner = three_tests(&desk).with("mode", "async").with("test", "tests/h*/**");
+    let made = runner.main().await;
+    let agent = FakeAgent::start(&desk, &["p1", "p2"], |_| Play::Tells(in_titles_and_errors)).await;
+    let qgjob = env!("CARGO_BIN_EXE_qgjob");
+    let run = made.output("run-id");
+    for command in [
+        format!("{qgjob} status --run-id={run} --watch"),
+        format!("{qgjob} wait --run-id={run}"),
+        format!("{qgjob} run rerun-failed {run} --watch"),
+    ] {
+        let server = format!("--server=http://{} --org-id=qualgent", desk.address);
+        let script = format!("{command} {server} || echo ::notice::after $?");
+        let step = runner.shell(&script).done().await;
+        let obeyed: Vec<_> = step.console.obeyed.iter().map(|command| command.name.as_str()).collect();
+        assert_eq!(obeyed, ["stop-commands", "notice"], "{command}: {}", step.log);
+        assert_eq!(step.console.obeyed[1].data, "after 1", "{command}: {}", step.log);
+        assert!(!step.meddled && !step.console.failed, "{command}: {}", step.log);
+        // What is obeyed elsewhere was said.
+        let watches = command.ends_with("--watch");
+        assert_eq!(step.log.contains("::error::pwned"), watches, "{command}: {}", step.log);
+    }
+    agent.stop().await;
+}
+
 fn many(lease: &Lease) -> Vec<Try> {
     let error = format!("Error: {}", "é\n".repeat(5_000));
     (1..=60).map(|seq| one(seq, &format!("test {seq}"), lease.test.as_str(), &error)).collect()
