@@ -5,7 +5,7 @@ example := examples/appwright-demo
 # What the tests check workflows, snippets and reports with. The demo needs none of it.
 tools := crates/qgjob/tests/tools
 
-.PHONY: help install install-demo fetch apps build demo test bench-warm bench-phones bench-queue bench-scale bench-placement lint clean
+.PHONY: help install install-demo fetch apps build demo test bench-warm bench-phones bench-queue bench-scale bench-placement fuzz lint clean
 
 help:
 	@echo "make demo      install what is missing, build, and run the main job (ARGS=--keep leaves it running)"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench-queue  time the queue beside BullMQ and Graphile Worker (ARGS=--rounds=1 for a quick look)"
 	@echo "make bench-scale  time store and server with 100,000 jobs queued and 1,000,000 finished; memory and start"
 	@echo "make bench-placement  check the targets of placement by simulation (ARGS=--seed=7 for other seeds)"
+	@echo "make fuzz      feed the parser of reports with what breaks parsers; needs nightly Rust and cargo-fuzz (ARGS=-max_total_time=600)"
 	@echo "make install   install what is missing: system packages, npm packages of the example, tools of the tests, crates"
 	@echo "make build     build the release binary, target/release/qgjob"
 	@echo "make apps      build both versions of the demo app into $(example)/build"
@@ -95,6 +96,12 @@ benches/queue/node_modules/.package-lock.json: benches/queue/package.json benche
 bench-placement: build
 	target/release/qgjob simulate --benchmark $(ARGS)
 	cargo bench --locked -p qgjob-core --bench placement
+
+# What docs/MEASURED.md quotes. Without a sanitizer: no part of the parser is unsafe code, and SQLite would be built with it for long.
+fuzz:
+	mkdir -p fuzz/corpus/report
+	cp crates/qgjob/tests/fixtures/playwright-report*.json fuzz/corpus/report
+	cargo +nightly fuzz run --dev -s none report -- -max_len=65536 -print_final_stats=1 $(or $(ARGS),-max_total_time=300)
 
 lint:
 	cargo fmt --all --check
