@@ -29,6 +29,9 @@ pub struct Kept {
     pub known: Vec<KnownTest>,
     /// What it counts for in its run.
     pub had: Counts,
+    /// The tests that had failed, where it repeats all and so names none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<NamedTest>,
 }
 
 /// What a test has come to.
@@ -63,6 +66,11 @@ pub struct Settled {
 }
 
 impl Kept {
+    /// The tests that each need a result of their own: those that it names, or else those that had failed.
+    pub fn owed(&self) -> &[NamedTest] {
+        if self.rerun.tests.is_empty() { &self.failed } else { &self.rerun.tests }
+    }
+
     /// Whether a test is one of those that are repeated; all are when none is named.
     pub fn repeats(&self, test_id: &str, title: &[String]) -> bool {
         let tests = &self.rerun.tests;
@@ -78,16 +86,27 @@ pub fn again(job: &Job, kept: Option<&Kept>, tries: &[Try]) -> Option<Again> {
     }
     let had = kept.map_or(job.tests, |kept| kept.had);
     let mut made = Again {
-        kept: Kept { rerun: Rerun { of: job.id, tests: Vec::new() }, known: Vec::new(), had },
+        kept: Kept {
+            rerun: Rerun { of: job.id, tests: Vec::new() },
+            known: Vec::new(),
+            had,
+            failed: Vec::new(),
+        },
         repeats: had,
         predicted_ms: job.predicted_ms,
     };
     if job.reason != Some(Reason::TestsFailed) {
         // It says nothing about the tests: what it was to repeat is still to be repeated.
-        if let Some(kept) = kept.filter(|kept| !kept.rerun.tests.is_empty()) {
+        if let Some(kept) = kept {
+            made.kept.failed = kept.failed.clone();
             made.kept.rerun.tests = kept.rerun.tests.clone();
+        }
+        if let Some(kept) = kept.filter(|kept| !kept.rerun.tests.is_empty()) {
             made.kept.known = kept.known.clone();
             made.repeats = repeated(&made.kept);
+        } else if job.reason == Some(Reason::LoadError) {
+            // An error beside the tests does not undo that some of them failed.
+            made.kept.failed = failed(named(&last_tries(tries), kept.map_or(&[], Kept::owed)));
         }
         return Some(made);
     }
@@ -96,10 +115,11 @@ pub fn again(job: &Job, kept: Option<&Kept>, tries: &[Try]) -> Option<Again> {
         Some(kept) => kept.known.clone(),
         None => results.iter().copied().map(known).collect(),
     };
-    let names = named(&results, kept.map_or(&[], |kept| &kept.rerun.tests));
+    let names = named(&results, kept.map_or(&[], Kept::owed));
     // A test that the report names and nobody saw did not run, and nobody knows which one it is.
     let is_told = results.len() == job.tests.total as usize;
     if !is_told || !(1..=MOST_NAMED).contains(&names.len()) || known.len() > MOST_KNOWN {
+        made.kept.failed = failed(names);
         return Some(made);
     }
     let ids: HashSet<&str> = names.iter().map(|test| test.test_id.as_str()).collect();
@@ -218,6 +238,11 @@ fn named(results: &[&Try], before: &[NamedTest]) -> Vec<NamedTest> {
         failed: one.outcome == TestOutcome::Unexpected || unpassed.contains(one.test_id.as_str()),
     });
     tests.chain(gone.into_iter().cloned()).collect()
+}
+
+fn failed(mut tests: Vec<NamedTest>) -> Vec<NamedTest> {
+    tests.retain(|test| test.failed);
+    tests
 }
 
 /// What is left of the tests that were to be repeated.

@@ -80,7 +80,8 @@ properties! {
         what_a_shard_took_is_told_as_such a_job_keeps_its_shard;
     results: a_run_tells_the_tests_of_the_attempts_that_count a_run_tells_its_files_in_pages;
     rerunning: a_rerun_begins_with_the_totals_of_the_run_before new_results_take_the_place_of_old_ones
-        a_rerun_without_a_verdict_keeps_its_totals what_failed_is_owed_until_it_passes a_rerun_that_carries_a_failed_test_is_not_green
+        a_rerun_without_a_verdict_keeps_its_totals what_failed_is_owed_until_it_passes what_failed_is_owed_also_where_all_is_repeated
+        a_rerun_that_carries_a_failed_test_is_not_green
         a_job_without_a_verdict_is_repeated_whole a_rerun_outlives_the_run_before
         a_rerun_tells_of_all_tests_of_the_full_set some_tests_of_a_file_are_no_record_of_it a_key_finds_its_run;
     events: they_are_told_in_order_and_once what_failed_is_not_told;

@@ -186,7 +186,7 @@ fn too_many_failures_to_name_are_repeated_with_all_others() {
     let many: Vec<Test> = (0..=MOST_NAMED)
         .map(|number| (&*Box::leak(number.to_string().into_boxed_str()), 1, Unexpected))
         .collect();
-    assert_eq!(names(&made(&many)), []);
+    assert_eq!(owed(&made(&many)).len(), many.len());
     assert_eq!(names(&made(&many[1..])).len(), MOST_NAMED);
 }
 
@@ -284,6 +284,39 @@ fn what_was_to_be_repeated_and_has_no_result_is_repeated_with_its_suite() {
     let third = again(&failed(&outcomes(&second)), Some(&kept), &tries(&second)).unwrap();
     let named = |title: &str, failed| (title.to_owned(), failed);
     assert_eq!(names(&third), [named("s/pays", false), named("b", true), named("s/arrives", true)]);
+}
+
+/// The titles of the tests that must pass although none is named.
+fn owed(again: &Again) -> Vec<String> {
+    assert!(again.kept.rerun.tests.is_empty() && again.kept.owed().iter().all(|test| test.failed));
+    again.kept.owed().iter().map(|test| test.title.join("/")).collect()
+}
+
+#[test]
+fn what_failed_must_pass_also_where_all_is_repeated() {
+    // One was skipped that nobody saw.
+    let tests = [("a", 1, Expected), ("b", 1, Unexpected), ("c", 1, Unexpected)];
+    let with_unseen = [Expected, Unexpected, Unexpected, Skipped];
+    let second = again(&failed(&with_unseen), None, &tries(&tests)).unwrap();
+    assert_eq!(owed(&second), ["b", "c"]);
+    for lost in [Reason::DeviceFault, Reason::TestsMissing] {
+        let lost = again(&job(Conclusion::Errored, lost, &[]), Some(&second.kept), &[]).unwrap();
+        assert_eq!(owed(&lost), ["b", "c"]);
+    }
+    let broken = job(Conclusion::Failed, Reason::LoadError, &outcomes(&tests));
+    assert_eq!(owed(&again(&broken, None, &tries(&tests)).unwrap()), ["b", "c"]);
+    let b_passed = tries(&[("b", 1, Expected)]);
+    assert_eq!(owed(&again(&broken, Some(&second.kept), &b_passed).unwrap()), ["c"]);
+    // What was skipped beside a failure still has to pass, whether it can be named or not.
+    let third = [("a", 1, Expected), ("b", 1, Unexpected), ("c", 1, Skipped)];
+    let kept = settled(&second.kept, Reason::TestsFailed, &third).unwrap().kept;
+    let named = again(&failed(&outcomes(&third)), Some(&kept), &tries(&third)).unwrap();
+    assert_eq!(names(&named), [("b".to_owned(), true), ("c".to_owned(), true)]);
+    assert_eq!(named.kept.failed, []);
+    let whole = again(&failed(&with_unseen), Some(&kept), &tries(&third)).unwrap();
+    assert_eq!(owed(&whole), ["b", "c"]);
+    let text = serde_json::to_string(&whole.kept).unwrap();
+    assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), whole.kept);
 }
 
 #[test]

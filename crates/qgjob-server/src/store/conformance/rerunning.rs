@@ -1,6 +1,7 @@
 //! What a store keeps of reruns.
 
 use TestOutcome::{Expected, Flaky, Skipped, Unexpected};
+use qgjob_core::api::agents::Lease;
 use qgjob_core::model::evidence::{Evidence, Exit, Report, ReportedTest};
 use qgjob_core::model::job::{Conclusion, Reason};
 use qgjob_core::model::rerun::{NamedTest, Rerun};
@@ -21,6 +22,11 @@ fn counts(passed: u32, failed: u32, flaky: u32, skipped: u32) -> Counts {
 async fn play(w: &mut World, rack: &Rack, job: job::Id, tests: &[Test]) {
     let lease = w.claim_job(rack, 0, job).await.expect("the job waits");
     assert_eq!(lease.only, w.job(job).await.spec.rerun.map(|rerun| rerun.tests).unwrap_or_default());
+    end(w, rack, &lease, tests, &[]).await;
+}
+
+/// Ends an attempt that told of these tests as they ran, and of `unseen` ones only in the end.
+async fn end(w: &mut World, rack: &Rack, lease: &Lease, tests: &[Test], unseen: &[Test]) {
     let tries = (1..).zip(tests).map(|(seq, (title, outcome))| {
         let status = match outcome {
             Expected | Flaky => TryStatus::Passed,
@@ -29,16 +35,16 @@ async fn play(w: &mut World, rack: &Rack, job: job::Id, tests: &[Test]) {
         };
         let by_suite = (*outcome == Skipped).then_some(true);
         let (test_id, title) = (format!("id of {title}"), vec![(*title).to_owned()]);
-        Try { seq, test_id, title, unit: Some(1), by_suite, ..a_try(&lease, status, *outcome) }
+        Try { seq, test_id, title, unit: Some(1), by_suite, ..a_try(lease, status, *outcome) }
     });
-    let report = w.report(rack, &lease, tries.collect());
+    let report = w.report(rack, lease, tries.collect());
     w.store
         .add_tries(w.now, vec![report])
         .await
         .expect("the store works")
         .remove(0)
         .expect("the lease holds");
-    let reported = tests.iter().map(|(title, outcome)| ReportedTest {
+    let reported = tests.iter().chain(unseen).map(|(title, outcome)| ReportedTest {
         test_id: format!("id of {title}"),
         file: lease.test.to_string(),
         outcome: *outcome,
@@ -48,7 +54,7 @@ async fn play(w: &mut World, rack: &Rack, job: job::Id, tests: &[Test]) {
     let report = Report::Read { tests: reported.collect(), errors: vec![] };
     let evidence =
         Evidence { stopped: None, fault: None, exit: Some(Exit::Code(code)), selected: None, report };
-    w.finish(rack, &lease, evidence).await;
+    w.finish(rack, lease, evidence).await;
 }
 
 /// Repeats what failed in a run, as the server does.
@@ -177,6 +183,24 @@ pub async fn what_failed_is_owed_until_it_passes(w: &mut World) {
     play(w, &rack, third.jobs[0].id, &[("y", Expected), ("z", Expected)]).await;
     let run = w.run(third.run.id).await;
     assert_eq!((run.conclusion, run.tests), (Some(Conclusion::Passed), counts(3, 0, 0, 0)));
+}
+
+pub async fn what_failed_is_owed_also_where_all_is_repeated(w: &mut World) {
+    let rack = w.rack("rack", 1).await;
+    let before = w.submit(1).await;
+    let lease = w.claim_job(&rack, 0, before.jobs[0].id).await.expect("the job waits");
+    // The report names a skipped test that was not told of while it ran.
+    end(w, &rack, &lease, &[("x", Expected), ("y", Unexpected)], &[("hidden", Skipped)]).await;
+    let whole = rerun(w, before.run.id).await;
+    assert_eq!(whole.jobs[0].spec.rerun, Some(Rerun { of: before.jobs[0].id, tests: vec![] }));
+    play(w, &rack, whole.jobs[0].id, &[("x", Expected), ("y", Skipped)]).await;
+    let (job, run) = (w.job(whole.jobs[0].id).await, w.run(whole.run.id).await);
+    assert_eq!((job.reason, run.conclusion), (Some(Reason::TestsMissing), Some(Conclusion::Errored)));
+    assert_eq!(run.tests, counts(1, 1, 0, 1));
+    let again = rerun(w, whole.run.id).await;
+    play(w, &rack, again.jobs[0].id, &[("x", Expected), ("y", Expected)]).await;
+    let run = w.run(again.run.id).await;
+    assert_eq!((run.conclusion, run.tests), (Some(Conclusion::Passed), counts(2, 0, 0, 0)));
 }
 
 pub async fn a_rerun_that_carries_a_failed_test_is_not_green(w: &mut World) {

@@ -13,7 +13,7 @@ use qgjob_core::model::job::{Conclusion, Status};
 use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::test_result::Try;
 use qgjob_core::queue::lifecycle::Command;
-use qgjob_core::queue::reruns::{self, Settled};
+use qgjob_core::queue::reruns::{self, Kept, Settled};
 use qgjob_core::queue::verdict::{self, Asked, Judgement};
 
 use super::agents;
@@ -178,7 +178,7 @@ pub(super) fn finish(work: &mut Work, now: Timestamp, report: &Report<Finish>) -
     let seen = work.tries.iter().filter(|((attempt, _), _)| *attempt == id);
     let seen: Vec<Try> = seen.filter_map(|(_, row)| row.body.clone()).collect();
     let cancelled = job.job.conclusion == Some(Conclusion::Cancelled);
-    let only = job.kept.as_ref().map_or(&[][..], |kept| &kept.rerun.tests);
+    let only = job.kept.as_ref().map_or(&[][..], Kept::owed);
     let asked = Asked { test: &job.job.spec.test, shard: job.job.spec.shard.as_ref(), only };
     let judgement = verdict::judge(asked, evidence, &seen, cancelled);
     if !row.is_live() || !is_its_own {

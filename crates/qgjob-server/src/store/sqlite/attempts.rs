@@ -13,7 +13,7 @@ use qgjob_core::model::refusal::Refusal;
 use qgjob_core::model::test_result::{Counts, Try};
 use qgjob_core::model::{agent, device, run};
 use qgjob_core::queue::lifecycle::Command;
-use qgjob_core::queue::reruns::{self, Settled};
+use qgjob_core::queue::reruns::{self, Kept, Settled};
 use qgjob_core::queue::verdict::{self, Asked, Judgement};
 use rusqlite::Row;
 
@@ -200,7 +200,7 @@ pub(super) fn finish(tx: &mut Tx<'_>, now: Timestamp, report: &Report<Finish>) -
     let sql = "SELECT body FROM tries WHERE attempt_id = ?1 ORDER BY seq";
     let seen: Vec<Try> = tx.all(sql, [Bin(attempt.id.0)], |row| json(row, "body"))?;
     let cancelled = job.state.conclusion == Some(Conclusion::Cancelled);
-    let only = job.rerun.as_ref().map_or(&[][..], |kept| &kept.rerun.tests);
+    let only = job.rerun.as_ref().map_or(&[][..], Kept::owed);
     let asked = Asked { test: &job.test, shard: job.shard.as_ref(), only };
     let judgement = verdict::judge(asked, evidence, &seen, cancelled);
     if attempt.ended.is_some() || attempt.epoch != report.epoch {
