@@ -15,8 +15,8 @@ use crate::output::{Format, GOOD, count};
 /// Run again what failed in a run that is over
 ///
 /// Makes one new run, linked to the old one: of a file whose tests failed it runs those tests alone, with what must run as one
-/// with them; of a job without a verdict all. Its totals are those of the full set, its exit code is that of what it ran. When
-/// nothing failed, the command exits with 6.
+/// with them; of a job without a verdict all. Its totals are those of the full set, its exit code is that of what it ran, but
+/// not 0 while a test of the full set counts as failed. When nothing failed, the command exits with 6.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  qgjob run rerun-failed --run-id=<id> --watch\n  qgjob run rerun-failed <id> -o name"

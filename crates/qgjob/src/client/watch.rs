@@ -102,9 +102,13 @@ impl View {
         Some(ExitCode::ALL.into_iter().find(|known| u8::from(*known) == code).unwrap_or(ExitCode::Infra))
     }
 
-    /// Whether a test passed only on a retry.
+    /// Whether a test passed only on a retry, one that a rerun carries as well.
     pub fn is_flaky(&self) -> bool {
-        self.jobs().iter().any(|job| job.job.tests.flaky > 0)
+        let tests = match self {
+            Self::Run(run) => run.run.run.tests,
+            Self::Job(job) => job.job.tests,
+        };
+        tests.flaky > 0
     }
 
     fn version(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! Running again what failed, and two runs side by side.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use serde_json::json;
 
@@ -89,4 +89,33 @@ async fn what_failed_is_run_again_and_held_against_the_run_before() {
         assert_eq!(refused.code, 6, "{refused:?}");
         assert!(refused.err.contains("queued"), "{refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rerun_is_held_to_the_full_set() {
+    let desk = Desk::new().await;
+    desk.bind_app("xyz123").await;
+    let login = Arc::new(AtomicU8::new(0));
+    let now = Arc::clone(&login);
+    let agent = FakeAgent::start(&desk, &["p1"], move |test| match now.load(Ordering::Relaxed) {
+        _ if test.contains("cart") => Play::Flaky,
+        0 => Play::Fails("expected 'Hello' to be 'Bye'"),
+        1 => Play::NoTests,
+        _ => Play::Passes,
+    })
+    .await;
+    assert_eq!(desk.qgjob(SUBMIT).await.code, 1);
+    let before = desk.qgjob(&["run", "list", "-o", "name"]).await.out.trim().to_owned();
+    let rerun = ["run", "rerun-failed", &before, "--watch"];
+    // What had failed is not there any more: that is no lack of tests.
+    login.store(1, Ordering::Relaxed);
+    let gone = desk.qgjob(&[&rerun[..], &["--allow-no-tests"]].concat()).await;
+    assert_eq!(gone.code, 1, "{gone:?}");
+    // The flaky test is carried.
+    login.store(2, Ordering::Relaxed);
+    let strict = desk.qgjob(&[&rerun[..], &["--fail-on-flaky"]].concat()).await;
+    assert_eq!(strict.code, 1, "{strict:?}");
+    let lenient = desk.qgjob(&rerun).await;
+    assert_eq!(lenient.code, 0, "{lenient:?}");
+    agent.stop().await;
 }
