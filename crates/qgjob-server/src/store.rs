@@ -5,8 +5,10 @@
 //! Time, ids and randomness come with the call.
 
 mod alike;
+mod carried;
 #[cfg(test)]
 pub mod conformance;
+mod made;
 pub mod postgres;
 pub mod sqlite;
 

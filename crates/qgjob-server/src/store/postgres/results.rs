@@ -2,7 +2,7 @@
 
 mod carried;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use deadpool_postgres::Object;
 use qgjob_core::api::results::{Seen, TestView};
@@ -15,6 +15,7 @@ use super::rows;
 use super::transaction::{Verb, all};
 use super::values::{Bin, bin, get, json, num, number, opt_bin, opt_json};
 use crate::store::Unpassed;
+use crate::store::carried::Source;
 
 /// Attempts whose tries are read at once.
 const ATTEMPTS: usize = 50;
@@ -64,8 +65,7 @@ pub(super) async fn tests(
             continue;
         }
         let some: Vec<Source> = sources.drain(..ATTEMPTS.min(sources.len())).collect();
-        let mut needed: Vec<attempt::Id> = some.iter().map(|source| source.seen.attempt_id).collect();
-        needed.extend(some.iter().flat_map(|source| &source.overruled_by));
+        let needed: Vec<_> = some.iter().flat_map(Source::attempts).collect();
         let tries = tries(c, &needed).await?;
         for source in some {
             found.extend(source.tests(&tries).into_iter().filter(|test| !shown(test)));
@@ -73,31 +73,6 @@ pub(super) async fn tests(
     }
     found.truncate(limit as usize);
     Ok(found)
-}
-
-/// An attempt whose tests are told.
-struct Source {
-    seen: Seen,
-    /// The run that it is carried from.
-    carried_from: Option<run::Id>,
-    /// Attempts of later runs whose results take the place of its own.
-    overruled_by: Vec<attempt::Id>,
-}
-
-impl Source {
-    fn own(seen: Seen) -> Self {
-        Self { seen, carried_from: None, overruled_by: Vec::new() }
-    }
-
-    fn tests(&self, tries: &HashMap<attempt::Id, Vec<Try>>) -> Vec<TestView> {
-        let of = |attempt: &attempt::Id| tries.get(attempt).map_or(&[][..], Vec::as_slice);
-        let newer = self.overruled_by.iter().flat_map(of).map(|one| &one.title);
-        let newer: HashSet<&Vec<String>> = newer.collect();
-        let mut tests = TestView::of_attempt(&self.seen, of(&self.seen.attempt_id).to_vec());
-        tests.retain(|test| !newer.contains(&test.title));
-        tests.iter_mut().for_each(|test| test.carried_from = self.carried_from);
-        tests
-    }
 }
 
 /// The tries of attempts, in the order they ended.

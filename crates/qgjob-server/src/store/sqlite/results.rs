@@ -2,7 +2,7 @@
 
 mod carried;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use qgjob_core::api::results::{Seen, TestView};
 use qgjob_core::model::artifact::{self, Artifact};
@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use super::jobs::OF_RUN;
 use super::rows::{self, Bin, bin, json};
 use super::transaction::all;
+use crate::store::carried::Source;
 
 /// The attempts that count, from the job `from` on. An attempt that ended without its job was lost or failed for reasons of
 /// the infrastructure: another is to come.
@@ -55,41 +56,15 @@ pub(super) fn tests(
             sources.extend(carried::sources(c, run, after.filter(|_| !is_own).map(|(job, _)| job))?);
             continue;
         };
-        let tests = source.tests(c)?;
+        let tries: rusqlite::Result<HashMap<_, _>> =
+            source.attempts().map(|attempt| Ok((attempt, tries(c, attempt)?))).collect();
+        let tests = source.tests(&tries?);
         let shown =
             |test: &TestView| after.is_some_and(|(job, seq)| test.job_id == job && test.first_seq() <= seq);
         found.extend(tests.into_iter().filter(|test| !shown(test)));
     }
     found.truncate(limit as usize);
     Ok(found)
-}
-
-/// An attempt whose tests are told.
-struct Source {
-    seen: Seen,
-    /// The run that it is carried from.
-    carried_from: Option<run::Id>,
-    /// Attempts of later runs whose results take the place of its own.
-    overruled_by: Vec<attempt::Id>,
-}
-
-impl Source {
-    fn own(seen: Seen) -> Self {
-        Self { seen, carried_from: None, overruled_by: Vec::new() }
-    }
-
-    fn tests(&self, c: &Connection) -> rusqlite::Result<Vec<TestView>> {
-        let mut newer = HashSet::new();
-        for attempt in &self.overruled_by {
-            for one in tries(c, *attempt)? {
-                newer.insert(one.title);
-            }
-        }
-        let mut tests = TestView::of_attempt(&self.seen, tries(c, self.seen.attempt_id)?);
-        tests.retain(|test| !newer.contains(&test.title));
-        tests.iter_mut().for_each(|test| test.carried_from = self.carried_from);
-        Ok(tests)
-    }
 }
 
 fn tries(c: &Connection, attempt: attempt::Id) -> rusqlite::Result<Vec<Try>> {

@@ -1,49 +1,13 @@
 //! The tests that a rerun has no result of: those of the runs before it, as far as these are kept.
 
-use std::collections::HashMap;
-
 use qgjob_core::api::results::Seen;
-use qgjob_core::model::job::{Conclusion, Reason};
-use qgjob_core::model::test_result::Counts;
 use qgjob_core::model::{attempt, job, run};
-use qgjob_core::queue::reruns::Kept;
 use rusqlite::Connection;
 
-use super::Source;
+use crate::store::carried::{Descent, Ran, Source};
 use crate::store::sqlite::jobs::OF_RUN;
 use crate::store::sqlite::rows::{Bin, Json, bin, opt_bin, opt_word, test_counts};
 use crate::store::sqlite::transaction::{all, first};
-
-/// A job of one of the runs.
-struct Ran {
-    seen: Option<Seen>,
-    id: job::Id,
-    conclusion: Option<Conclusion>,
-    reason: Option<Reason>,
-    tests: Counts,
-    kept: Option<Kept>,
-}
-
-/// What stands above a job's results.
-#[derive(Clone, Default)]
-struct Newer {
-    attempts: Vec<attempt::Id>,
-    /// Whether all of them have results of their own.
-    all: bool,
-}
-
-impl Ran {
-    fn counts(&self) -> bool {
-        matches!(self.conclusion, Some(Conclusion::Passed | Conclusion::Failed | Conclusion::Skipped))
-    }
-
-    /// Whether its results took the place of older ones.
-    fn is_settled(&self) -> bool {
-        let is_verdict =
-            matches!(self.reason, Some(Reason::TestsPassed | Reason::TestsFailed | Reason::TestsSkipped));
-        self.counts() && (is_verdict || self.kept.as_ref().is_some_and(|kept| kept.had == self.tests))
-    }
-}
 
 pub(super) fn is_of(c: &Connection, job: job::Id, run: run::Id) -> rusqlite::Result<bool> {
     let found = first(c, "SELECT run_id FROM jobs WHERE id = ?1", [Bin(job.0)], |row| bin(row, "run_id"))?;
@@ -52,35 +16,17 @@ pub(super) fn is_of(c: &Connection, job: job::Id, run: run::Id) -> rusqlite::Res
 
 /// From the job `from` on: the nearest run first, and in each the jobs in the order of submission.
 pub(super) fn sources(c: &Connection, run: run::Id, from: Option<job::Id>) -> rusqlite::Result<Vec<Source>> {
-    let mut found = Vec::new();
-    let mut newer: HashMap<job::Id, Newer> = HashMap::new();
-    let (mut at, mut is_own) = (run, true);
+    let mut descent = Descent::default();
+    let mut at = run;
     loop {
-        let jobs = jobs_of(c, at)?;
-        for ran in &jobs {
-            let above = newer.remove(&ran.id).unwrap_or_default();
-            if let Some(kept) = &ran.kept {
-                let mut below = above.clone();
-                if ran.is_settled() {
-                    below.all |= kept.rerun.tests.is_empty();
-                    below.attempts.extend(ran.seen.as_ref().map(|seen| seen.attempt_id));
-                }
-                newer.insert(kept.rerun.of, below);
-            }
-            let Some(seen) = ran.seen.clone().filter(|_| ran.counts() && !is_own && !above.all) else {
-                continue;
-            };
-            found.push(Source { seen, carried_from: Some(at), overruled_by: above.attempts });
-        }
+        descent.pass(at, jobs_of(c, at)?);
         let sql = "SELECT rerun_of FROM runs WHERE id = ?1";
         match first(c, sql, [Bin(at.0)], |row| opt_bin(row, "rerun_of"))?.flatten() {
-            Some(before) => (at, is_own) = (run::Id(before), false),
+            Some(before) => at = run::Id(before),
             None => break,
         }
     }
-    let begin = from.and_then(|from| found.iter().position(|source| source.seen.job_id == from)).unwrap_or(0);
-    found.drain(..begin);
-    Ok(found)
+    Ok(descent.sources(from))
 }
 
 fn jobs_of(c: &Connection, run: run::Id) -> rusqlite::Result<Vec<Ran>> {
