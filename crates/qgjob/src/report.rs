@@ -26,7 +26,7 @@ pub use allure::allure;
 pub use comparison::{Compared, Comparison, Side};
 pub use html::html;
 pub use junit::junit;
-pub use markdown::{SMALLEST_BUDGET, markdown};
+pub use markdown::{SMALLEST_BUDGET, SUMMARY_BUDGET, markdown};
 
 /// The schema of a report as JSON.
 pub const SCHEMA: &str = "qgjob.report/v1";

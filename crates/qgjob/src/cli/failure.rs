@@ -1,6 +1,7 @@
 //! How commands fail: what, why, and what to do about it.
 
 use std::io;
+use std::path::Path;
 
 use qgjob_core::api::problem::{Code, Problem};
 use qgjob_core::model::exit::ExitCode;
@@ -39,6 +40,12 @@ impl Failure {
     /// The user's input cannot work.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, what)
+    }
+
+    /// `dir` lies in no project.
+    pub fn in_no_project(dir: &Path) -> Self {
+        let here = dir.display();
+        Self::usage(format!("{here} is in no test project: there is no package.json here or above"))
     }
 
     /// Adds why.

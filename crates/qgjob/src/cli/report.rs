@@ -15,7 +15,7 @@ use super::value::Which;
 use crate::client::Client;
 use crate::client::watch::Subject;
 use crate::output::count;
-use crate::report::{Report as Model, SCHEMA, allure, html, junit, markdown};
+use crate::report::{Report as Model, SCHEMA, SUMMARY_BUDGET, allure, html, junit, markdown};
 
 pub use wanted::Reports;
 
@@ -60,7 +60,7 @@ pub enum Report {
         #[command(flatten)]
         to: To,
         /// At most so many bytes, but no fewer than 2048; what went wrong comes first
-        #[arg(long, value_name = "BYTES", default_value_t = 900_000)]
+        #[arg(long, value_name = "BYTES", default_value_t = SUMMARY_BUDGET)]
         budget: usize,
     },
     /// Results for Allure

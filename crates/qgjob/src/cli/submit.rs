@@ -300,11 +300,7 @@ impl Submit {
         let dir = match &self.project_dir {
             Some(dir) => dir.clone(),
             None => bundle::find_project(&cwd).ok_or_else(|| {
-                Failure::usage(format!(
-                    "{} is in no test project: there is no package.json here or above",
-                    cwd.display()
-                ))
-                .hint("run this in the project, or name it with --project-dir")
+                Failure::in_no_project(&cwd).hint("run this in the project, or name it with --project-dir")
             })?,
         };
         let bundle = blocking(move || bundle::collect(&dir)).await?.map_err(bundle_failure)?;

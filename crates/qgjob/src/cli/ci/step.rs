@@ -20,10 +20,8 @@ use crate::client::Client;
 use crate::client::watch::Subject;
 use crate::config::Environment;
 use crate::output::{Format, Output};
-use crate::report::{Report, markdown};
+use crate::report::{Report, SUMMARY_BUDGET, markdown};
 
-/// A summary of more than 1 MiB is thrown away as a whole; other steps of the job need room, too.
-const MOST_SUMMARY_BYTES: usize = 900_000;
 /// Outputs are passed on in variables and expressions, which have limits of their own.
 const MOST_RESULTS_BYTES: usize = 512_000;
 /// How long reading the report may take.
@@ -297,12 +295,12 @@ impl Step {
         // Earlier commands of the step share the file and its limit.
         let taken =
             std::fs::metadata(file).map_or(0, |file| usize::try_from(file.len()).unwrap_or(usize::MAX));
-        let budget = MOST_SUMMARY_BYTES.saturating_sub(taken);
+        let budget = SUMMARY_BUDGET.saturating_sub(taken);
         let mut text = report.map(|report| markdown(report, budget)).unwrap_or_default();
         if let Some(failure) = failure {
             text = summary::of_failure(&failure.what, &failure.causes, &failure.hints) + &text;
         }
-        if text.is_empty() || taken + text.len() > MOST_SUMMARY_BYTES {
+        if text.is_empty() || taken + text.len() > SUMMARY_BUDGET {
             return Ok(());
         }
         append(file, &format!("{text}\n"))

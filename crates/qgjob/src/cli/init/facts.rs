@@ -40,11 +40,8 @@ impl Facts {
     /// When there is none.
     pub fn of(dir: &Path) -> Result<Self> {
         let project = bundle::find_project(dir).ok_or_else(|| {
-            Failure::usage(format!(
-                "{} is in no test project: there is no package.json here or above",
-                dir.display()
-            ))
-            .hint("run this in the project that holds your tests, or name it with --project-dir")
+            Failure::in_no_project(dir)
+                .hint("run this in the project that holds your tests, or name it with --project-dir")
         })?;
         let root = project.ancestors().find(|at| at.join(".git").exists()).unwrap_or(&project).to_owned();
         let warnings = doctor::project_problems(&project);

@@ -188,11 +188,7 @@ pub fn find_project(named: Option<&Path>) -> Result<PathBuf> {
         None => bundle::find_project(&here),
     };
     found.ok_or_else(|| {
-        Failure::usage(format!(
-            "{} is in no test project: there is no package.json here or above",
-            here.display()
-        ))
-        .hint("run this in the project, or name it with --project-dir")
+        Failure::in_no_project(&here).hint("run this in the project, or name it with --project-dir")
     })
 }
 
